@@ -1,0 +1,188 @@
+"""The command line: `python -m medgrpo ask | compare | score | audit | evaluate | doctor`.
+
+Results go to standard output, progress and errors to standard error. Exit code 0 is success, 1 a check that failed,
+2 an error the person can mend (one sentence, no traceback).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any, TextIO
+
+from medgrpo import __version__
+from medgrpo.answers import Answer, ask, compare
+from medgrpo.doctor import examine
+from medgrpo.engines import Sampling, load_engine
+from medgrpo.errors import MedGRPOError, SettingsError
+from medgrpo.safety import DISCLAIMER
+from medgrpo.settings import Settings
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options)
+    except MedGRPOError as error:
+        print(f"medgrpo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("medgrpo: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser, with one sub-command a verb."""
+    root = argparse.ArgumentParser(prog="medgrpo", description="Structured medical reasoning, learned by reward.", epilog=DISCLAIMER)
+    root.add_argument("--version", action="version", version=f"medgrpo {__version__}")
+    verbs = root.add_subparsers(required=True, metavar="COMMAND")
+
+    one = verbs.add_parser("ask", help="answer one case with one model", epilog=DISCLAIMER)
+    one.add_argument("--variant", choices=("base", "grpo"), help="which model; the GRPO model where there is one")
+    _asking(one, _ask)
+    _asking(verbs.add_parser("compare", help="answer one case with the base and the GRPO model", epilog=DISCLAIMER), _compare)
+
+    score = verbs.add_parser("score", help="show each reward of a completion, and why")
+    score.add_argument("completion", help="the completion's text, or - to read it from standard input")
+    score.add_argument("--case", required=True, help="id of a casebook case, such as casebook/test/000001")
+    score.add_argument("--profile", default="medgrpo", help="reward profile (default medgrpo)")
+    score.add_argument("--json", action="store_true", help="print a JSON record")
+    score.set_defaults(command=_score)
+
+    audit = verbs.add_parser("audit", help="attack the rewards with cheating completions; exit code 1 if one wins")
+    audit.add_argument("--source", default="casebook", help="data source (default casebook)")
+    audit.add_argument("--split", default="validation", help="split of the source (default validation)")
+    audit.add_argument("--profile", default="medgrpo", help="reward profile (default medgrpo)")
+    audit.add_argument("--limit", type=int, default=64, help="cases to attack (default 64)")
+    audit.set_defaults(command=_audit)
+
+    doctor = verbs.add_parser("doctor", help="what machine, engine, model and adapter this is, and why")
+    doctor.add_argument("--json", action="store_true", help="print a JSON record")
+    doctor.set_defaults(command=_doctor)
+    return root
+
+
+def _asking(verb: argparse.ArgumentParser, command: Command) -> None:
+    verb.add_argument("question", help="the patient case, or - to read it from standard input")
+    verb.add_argument("--json", action="store_true", help="print the answer record as JSON")
+    verb.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    verb.add_argument("--top-p", type=float, default=1.0, help="nucleus share (default 1)")
+    verb.add_argument("--max-tokens", type=int, default=320, help="most new tokens (default 320)")
+    verb.add_argument("--seed", type=int, default=0, help="of the sampler (default 0)")
+    verb.add_argument("--no-instructions", action="store_true", help="ask without the instructions on the form")
+    verb.set_defaults(command=command)
+
+
+def _sampling(options: argparse.Namespace) -> Sampling:
+    if not 0 <= options.temperature <= 2:
+        raise SettingsError(f"--temperature {options.temperature} is out of range: use 0 (greedy) to 2.")
+    if not 0 < options.top_p <= 1:
+        raise SettingsError(f"--top-p {options.top_p} is out of range: use more than 0, at most 1.")
+    if not 1 <= options.max_tokens <= 2048:
+        raise SettingsError(f"--max-tokens {options.max_tokens} is out of range: use 1 to 2048.")
+    return Sampling(options.temperature, options.top_p, options.max_tokens, options.seed)
+
+
+def _text(argument: str) -> str:
+    return sys.stdin.read() if argument == "-" else argument
+
+
+def _print_json(record: Any) -> None:
+    print(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def _ask(options: argparse.Namespace) -> int:
+    sampling = _sampling(options)
+    with closing(load_engine(Settings.from_env())) as engine:
+        variant = options.variant or engine.variants[-1]
+        answers = ask(engine, _text(options.question), variant, sampling, structured=not options.no_instructions)
+        last = _follow(answers, sys.stderr if options.json else sys.stdout)
+    if options.json:
+        _print_json(last.record())
+    else:
+        print(f"\n\n{_footer(last)}\n{DISCLAIMER}")
+    return 0
+
+
+def _follow(answers: Any, out: TextIO) -> Answer:
+    """Write the text as it comes; returns the finished answer."""
+    last, written = None, 0
+    for last in answers:
+        if last.tokens == 0 and last.red_flags and not last.done:
+            print("\n".join(f"! {flag}" for flag in last.red_flags), file=out)
+        out.write(last.text[written:])
+        out.flush()
+        written = len(last.text)
+    assert isinstance(last, Answer)
+    return last
+
+
+def _footer(answer: Answer) -> str:
+    speed = answer.tokens / answer.seconds if answer.seconds else 0.0
+    form = {"ok": "well-formed", "repaired": "repaired", "missing": "no structure"}[answer.sections.status]
+    model = f"{answer.model} + {answer.adapter}" if answer.adapter else answer.model
+    return f"[{answer.variant}: {model} · {form} · {answer.tokens} tokens · {speed:.0f} tokens/s]"
+
+
+def _compare(options: argparse.Namespace) -> int:
+    sampling = _sampling(options)
+    with closing(load_engine(Settings.from_env())) as engine:
+        if len(engine.variants) == 1:
+            print(f"medgrpo: there is no adapter for {engine.model} yet; only the base model answers.", file=sys.stderr)
+        structured = not options.no_instructions
+        answers = compare(engine, _text(options.question), sampling=sampling, structured=structured)
+    if options.json:
+        _print_json([answer.record() for answer in answers])
+        return 0
+    for flag in answers[0].red_flags:
+        print(f"! {flag}")
+    for answer in answers:
+        print(f"\n{_footer(answer)}\n{answer.text.strip()}")
+    print(f"\n{DISCLAIMER}")
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from medgrpo.data import find_case
+    from medgrpo.rewards import explain
+
+    scores = explain(_text(options.completion), find_case(options.case), options.profile)
+    if options.json:
+        _print_json([{"name": s.name, "value": s.value, "weight": s.weight, "why": s.why} for s in scores])
+        return 0
+    for score in scores:
+        value = "  none" if score.value is None else f"{score.value:6.3f}"
+        print(f"{score.name:12} {value} × {score.weight:<5g} {score.why}")
+    total = sum(score.value * score.weight for score in scores if score.value is not None)
+    print(f"{'total':12} {total:6.3f}")
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from medgrpo.data import load_cases, load_demonstrations
+    from medgrpo.rewards.audit import audit
+
+    try:
+        demonstrations = load_demonstrations(options.source, options.split, options.limit)
+        report = audit([case for case, _ in demonstrations], options.profile, demonstrations)
+    except MedGRPOError:
+        report = audit(load_cases(options.source, options.split, options.limit), options.profile)
+    print(report.render())
+    return 0 if report.passed else 1
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    findings = examine(Settings.from_env())
+    if options.json:
+        _print_json([vars(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{'ok ' if finding.good else '!! '} {finding.what:10} {finding.says}")
+    return 0 if all(finding.good for finding in findings) else 1
