@@ -4,7 +4,7 @@ The record is what the page renders, `--json` prints, the API returns and the ex
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -69,7 +69,7 @@ def ask(
     sampling: Sampling = Sampling(),
     history: Sequence[tuple[str, str]] = (),
     structured: bool = True,
-) -> Iterator[Answer]:
+) -> Generator[Answer]:
     """Snapshots of one answer, the first before any text, the last with `done=True`. Closing the iterator stops the model.
 
     Raises:
@@ -84,7 +84,7 @@ def ask(
     return _grow(engine, messages, answer)
 
 
-def _grow(engine: Engine, messages: list[dict[str, str]], answer: Answer) -> Iterator[Answer]:
+def _grow(engine: Engine, messages: list[dict[str, str]], answer: Answer) -> Generator[Answer]:
     start = time.perf_counter()
     yield answer
     with closing(engine.stream(messages, answer.sampling, answer.variant)) as deltas:  # type: ignore[type-var]
@@ -105,7 +105,7 @@ def _grow(engine: Engine, messages: list[dict[str, str]], answer: Answer) -> Ite
                 reasoning_seconds=thought,
             )
             yield answer
-    yield replace(answer, sections=parse(answer.text), seconds=time.perf_counter() - start, done=True)
+    yield replace(answer, sections=parse(answer.text, final=True), seconds=time.perf_counter() - start, done=True)
 
 
 def answer(engine: Engine, question: str, variant: str, **options: Any) -> Answer:

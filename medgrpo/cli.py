@@ -9,13 +9,16 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any, TextIO
 
 from medgrpo import __version__
 from medgrpo.answers import Answer, ask, compare
+from medgrpo.cases import Case
 from medgrpo.doctor import examine
 from medgrpo.engines import Sampling, load_engine
-from medgrpo.errors import MedGRPOError, SettingsError
+from medgrpo.errors import DataError, MedGRPOError, SettingsError
+from medgrpo.evaluation import ARMS
 from medgrpo.safety import DISCLAIMER
 from medgrpo.settings import Settings
 
@@ -62,6 +65,19 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument("--profile", default="medgrpo", help="reward profile (default medgrpo)")
     audit.add_argument("--limit", type=int, default=64, help="cases to attack (default 64)")
     audit.set_defaults(command=_audit)
+
+    measure = verbs.add_parser("evaluate", help="answer and judge the cases of a split; goes on where it stopped")
+    measure.add_argument("--out", required=True, type=Path, help="folder for the answers and the report")
+    measure.add_argument("--source", default="casebook", help="data source (default casebook)")
+    measure.add_argument("--split", default="test", help="split of the source (default test)")
+    measure.add_argument("--limit", type=int, help="number of cases (default all)")
+    measure.add_argument("--arms", default="base,grpo", help=f"comma-separated: {', '.join(ARMS)} (default base,grpo)")
+    measure.add_argument("--name", default="GRPO", help="name of the adapter's arm in the report (default GRPO)")
+    measure.add_argument("--join", action="append", default=[], metavar="NAME=FOLDER", help="add an earlier arm to the report")
+    measure.add_argument("--baselines", action="store_true", help="add majority, keyword rule and TF-IDF to the report")
+    measure.add_argument("--workers", type=int, default=2, help="requests at the same time (default 2)")
+    measure.add_argument("--max-tokens", type=int, default=320, help="most new tokens (default 320)")
+    measure.set_defaults(command=_evaluate)
 
     doctor = verbs.add_parser("doctor", help="what machine, engine, model and adapter this is, and why")
     doctor.add_argument("--json", action="store_true", help="print a JSON record")
@@ -149,11 +165,29 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _case(name: str) -> Case:
+    """The case with this id; ids begin with source and split."""
+    from medgrpo.data import load_cases
+
+    source, _, rest = name.partition("/")
+    found = next((case for case in load_cases(source, rest.partition("/")[0]) if case.id == name), None)
+    if found is None:
+        raise DataError(f"There is no case {name!r}: ids look like casebook/test/note/000001.")
+    return found
+
+
+def _profile(name: str) -> str:
+    from medgrpo.rewards import PROFILES
+
+    if name not in PROFILES:
+        raise SettingsError(f"There is no reward profile {name!r}: use {', '.join(PROFILES)}.")
+    return name
+
+
 def _score(options: argparse.Namespace) -> int:
-    from medgrpo.data import find_case
     from medgrpo.rewards import explain
 
-    scores = explain(_text(options.completion), find_case(options.case), options.profile)
+    scores = explain(_text(options.completion), _case(options.case), _profile(options.profile))
     if options.json:
         _print_json([{"name": s.name, "value": s.value, "weight": s.weight, "why": s.why} for s in scores])
         return 0
@@ -171,11 +205,33 @@ def _audit(options: argparse.Namespace) -> int:
 
     try:
         demonstrations = load_demonstrations(options.source, options.split, options.limit)
-        report = audit([case for case, _ in demonstrations], options.profile, demonstrations)
-    except MedGRPOError:
-        report = audit(load_cases(options.source, options.split, options.limit), options.profile)
+    except DataError:
+        demonstrations = None
+    cases = load_cases(options.source, options.split, options.limit)
+    report = audit(cases, _profile(options.profile), demonstrations)
     print(report.render())
     return 0 if report.passed else 1
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from medgrpo.evaluation.arms import run_arms
+
+    arms = [name.strip() for name in options.arms.split(",") if name.strip()]
+    run_arms(
+        load_engine(Settings.from_env()) if arms else None,
+        arms,
+        options.out,
+        source=options.source,
+        split=options.split,
+        limit=options.limit,
+        adapter_arm=options.name,
+        joined=dict(pair.partition("=")[::2] for pair in options.join),
+        baselines=options.baselines,
+        sampling=Sampling(max_tokens=options.max_tokens),
+        workers=options.workers,
+    )
+    print((options.out / "report.md").read_text(encoding="utf-8"))
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from medgrpo.engines import available_threads, choose_engine
+from medgrpo.engines.llamacpp import available_cpus
 from medgrpo.errors import MedGRPOError
 from medgrpo.models import PROFILES, find_adapter, find_gguf
 from medgrpo.settings import Settings
@@ -41,7 +41,7 @@ def _machine(settings: Settings) -> Finding:
     import psutil
 
     memory = psutil.virtual_memory().total / 2**30
-    threads = settings.threads or available_threads()
+    threads = settings.threads or available_cpus()
     says = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {os.cpu_count()} cores"
     return Finding("machine", True, f"{says}, {threads} threads for models, {memory:.0f} GiB of memory.")
 
@@ -58,11 +58,11 @@ def _gpu() -> Finding:
 
 
 def _engine(settings: Settings) -> Finding:
-    try:
-        name, why = choose_engine(settings)
-    except MedGRPOError as error:
-        return Finding("engine", False, str(error))
-    return Finding("engine", True, f"{name}: {why}")
+    if settings.engine != "auto":
+        return Finding("engine", True, f"{settings.engine}, because MEDGRPO_ENGINE says so.")
+    if settings.endpoint:
+        return Finding("engine", True, f"endpoint, because MEDGRPO_ENDPOINT is {settings.endpoint}.")
+    return Finding("engine", True, "llamacpp, the engine for machines without a GPU server.")
 
 
 def _model(settings: Settings) -> Finding:

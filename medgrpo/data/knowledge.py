@@ -1,8 +1,7 @@
 """The knowledge base: one hand-written YAML file a condition, read into frozen dataclasses.
 
-Two things are checked apart. A file whose structure is wrong raises `DataError` here. The editorial rules of
-`knowledge/README.md` (enough phrasings, no label in any text, confusers that exist) are returned as sentences by
-`violations`, so that one slip in one file does not stop everything and the tests can name every slip at once.
+A file whose structure is wrong raises `DataError` here. The editorial rules of `knowledge/README.md` (enough
+phrasings, no label in any text, confusers that exist) are checked by `tests/data/test_knowledge.py`.
 """
 
 import re
@@ -19,7 +18,6 @@ from medgrpo.errors import DataError
 HERE = Path(__file__).parent
 FOLDER = HERE / "knowledge"
 VOICES = ("note", "prose", "patient")
-KINDS = ("symptom", "sign", "vital", "laboratory", "imaging")
 
 Voice = Literal["note", "prose", "patient"]
 
@@ -39,7 +37,7 @@ class Phrasings:
         return self.note + self.prose + self.patient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object an entry
 class Statement:
     """One thing that can be said of a patient. `hard` phrasings occur in the hard split only.
 
@@ -70,7 +68,7 @@ class Confuser:
     tells: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Condition:
     """One of the conditions; ages in years, `male` is the share of men."""
 
@@ -101,7 +99,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read: {error}. Restore it from the repository (git checkout {path}).") from None
+        raise DataError(f"{path} cannot be read: {error}. Restore it: git checkout {path}.") from None
 
 
 @cache
@@ -169,18 +167,6 @@ def _phrasings(raw: Mapping[str, Sequence[str]]) -> Phrasings:
     return Phrasings(*(clean(voice) for voice in VOICES))
 
 
-def violations(conditions: Sequence[Condition]) -> list[str]:
-    """Editorial slips, one sentence each; empty when the knowledge base keeps the rules of its README."""
-    names = {condition.name for condition in conditions}
-    labels = label_pattern(conditions)
-    found: list[str] = []
-    for condition in conditions:
-        found += [f"{condition.slug}: {slip}" for slip in _condition_slips(condition, names)]
-        for statement in condition.statements():
-            found += [f"{condition.slug}/{statement.id}: {slip}" for slip in _statement_slips(statement, condition, labels)]
-    return found
-
-
 def label_pattern(conditions: Sequence[Condition]) -> re.Pattern[str]:
     """Matches any name or alias of any condition as whole words; short capital abbreviations only in capitals."""
     labels = sorted({label for c in conditions for label in (c.name, *c.aliases)}, key=lambda s: (-len(s), s))
@@ -190,50 +176,3 @@ def label_pattern(conditions: Sequence[Condition]) -> re.Pattern[str]:
 
 def _is_abbreviation(label: str) -> bool:
     return len(label) <= 5 and label.isupper()
-
-
-def _condition_slips(condition: Condition, names: set[str]) -> Iterator[str]:
-    keys = [f for f in condition.findings if f.weight == "key"]
-    counts = {
-        "findings (10 to 14)": 10 <= len(condition.findings) <= 14,
-        "key findings (4 or more)": len(keys) >= 4,
-        "key findings in the patient's words (3 or more)": sum(bool(f.say.patient) for f in keys) >= 3,
-        "atypical findings (2 or more)": sum(f.atypical for f in condition.findings) >= 2,
-        "negatives (4 or more)": len(condition.negatives) >= 4,
-        "risk factors (3 or more)": len(condition.risk_factors) >= 3,
-        "confusers (3 or more)": len(condition.confusers) >= 3,
-    }
-    yield from (f"number of {what} is off" for what, kept in counts.items() if not kept)
-    others = [c.name for c in condition.confusers] + [n.against for n in condition.negatives]
-    yield from (f"{other!r} is not another condition" for other in others if other not in names - {condition.name})
-    ids = [statement.id for statement in condition.statements()]
-    yield from (f"id {each!r} occurs twice" for each in sorted({i for i in ids if ids.count(i) > 1}))
-    if len(condition.approach.split()) > 20 or condition.approach_source not in condition.sources:
-        yield "approach is longer than 20 words or names an unknown source"
-
-
-def _statement_slips(statement: Statement, condition: Condition, labels: re.Pattern[str]) -> Iterator[str]:
-    if statement.source not in condition.sources:
-        yield f"source {statement.source!r} is not under sources"
-    if statement.kind not in KINDS or statement.weight not in ("key", "support"):
-        yield f"kind {statement.kind!r} or weight {statement.weight!r} is unknown"
-    is_finding = any(statement is finding for finding in condition.findings)
-    for name, where, least in (("say", statement.say, 4 if is_finding else 3), ("hard", statement.hard, 2)):
-        for voice in ("note", "prose"):
-            if len(where.of(voice)) < least:
-                yield f"{name}.{voice} has {len(where.of(voice))} phrasings, needs {least}"
-        if 0 < len(where.patient) < least:
-            yield f"{name}.patient has {len(where.patient)} phrasings, needs none or {least}"
-    if bool(statement.say.patient) != bool(statement.hard.patient):
-        yield "patient phrasings under say or hard only"
-    for text in statement.say.all() + statement.hard.all():
-        if match := labels.search(text):
-            yield f"{text!r} names {match.group()!r}"
-        if '"' in text or len(text) > 160:
-            yield f"{text!r} has a double quote or more than 160 characters"
-        if set(re.findall(r"\{(\w+)\}", text)) - set(statement.values):
-            yield f"{text!r} has a placeholder without values"
-    repeated = set(statement.say.all()) & set(statement.hard.all())
-    yield from (f"{text!r} stands under say and hard" for text in sorted(repeated))
-    if len(statement.because.split()) > 16:
-        yield f"because is {len(statement.because.split())} words"

@@ -1,0 +1,224 @@
+"""The one streaming client, for every engine that speaks the OpenAI chat-completions protocol.
+
+`ChatClient` talks to one server; `EndpointEngine` is the engine over a server that somebody else runs: vLLM, SGLang,
+TGI, a Hugging Face endpoint. A request is tried again only before its first token, so an answer is never stitched
+together from two. Failures come out as `EngineError` sentences, and none of them contains the key.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from medgrpo.engines.base import BASE, GRPO, Health, Sampling
+from medgrpo.engines.control_tokens import without_control_tokens
+from medgrpo.errors import EngineError
+from medgrpo.models import PROFILES
+from medgrpo.prompts import Message
+from medgrpo.settings import Settings
+
+if TYPE_CHECKING:
+    from openai import Stream
+    from openai.types.chat import ChatCompletionChunk
+
+TRIES, PAUSE = 3, 0.25
+"""Attempts of a request until its first token, and seconds between them (twice that, then four times)."""
+CONNECT, SILENCE = 5.0, 300.0
+"""Seconds to reach the server, and seconds it may stay silent: a long case on one CPU takes a while to read."""
+
+_REFUSALS = {
+    401: "refused the key: set MEDGRPO_API_KEY to one that is valid there",
+    403: "refused the key: set MEDGRPO_API_KEY to one that may use this model",
+    404: "does not know the model {!r}: set MEDGRPO_MODEL (or MEDGRPO_ADAPTER, for the tuned one) to a name it serves",
+    429: "has too many requests: wait a moment and ask again",
+}
+
+
+class Unreached(EngineError):
+    """The server could not be reached or was too busy, and no token was lost: a new attempt may work."""
+
+
+def with_retries(attempt: Callable[[], Iterator[str]]) -> Iterator[str]:
+    """The deltas of the first of `TRIES` attempts that gets through to the server."""
+    for number in range(1, TRIES):
+        try:
+            yield from attempt()
+            return
+        except Unreached:
+            time.sleep(PAUSE * 2**number)
+    yield from attempt()
+
+
+class ChatClient:
+    """A connection pool to one OpenAI-compatible server; any number of threads may stream through it.
+
+    Args:
+        base_url: up to and including `/v1`.
+        api_key: sent as bearer token.
+        where: what a person calls this server in an error message.
+        local: on this machine: proxies from the environment are not used.
+        control_tokens: of the model's vocabulary, to keep typed text from steering the model.
+    """
+
+    def __init__(
+        self, base_url: str, api_key: str, where: str, local: bool = False, control_tokens: Iterable[str] = ()
+    ) -> None:
+        from openai import DefaultHttpxClient, OpenAI, Timeout
+
+        self.where = where
+        self._secret = api_key
+        self._control_tokens = tuple(control_tokens)
+        timeout = Timeout(SILENCE, connect=CONNECT)
+        http = DefaultHttpxClient(trust_env=False, verify=False, timeout=timeout) if local else None
+        self._client = OpenAI(
+            base_url=base_url, api_key=api_key or "none", timeout=timeout, max_retries=0, http_client=http
+        )
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling, model: str) -> Iterator[str]:
+        """Text deltas of one answer; a single attempt.
+
+        Raises:
+            EngineError: in words, whatever went wrong; `Unreached` if a new attempt may mend it.
+        """
+        from openai import OpenAIError
+
+        harmless = without_control_tokens(messages, self._control_tokens)
+        begun, finished = False, False
+        try:
+            with self._open(harmless, sampling, model) as chunks:
+                for chunk in chunks:
+                    for choice in chunk.choices[:1]:
+                        finished = finished or choice.finish_reason is not None
+                        if choice.delta.content:
+                            begun = True
+                            yield choice.delta.content
+        except OpenAIError as error:
+            kind = Unreached if not begun and _is_passing(error) else EngineError
+            raise kind(self._sentence(error, model, begun)) from error
+        except ValueError as error:  # a line of the stream that is no JSON
+            raise EngineError(f"{self.where} sent no chat completion: check that the address ends in /v1.") from error
+        if not finished:
+            raise EngineError(f"{self.where} stopped in the middle of an answer: ask again.")
+
+    def models(self) -> list[str]:
+        """Names of the models the server offers ([] if it doesn't tell), asked with a second of patience.
+
+        Raises:
+            EngineError: it cannot be reached or refuses.
+        """
+        from openai import NotFoundError, OpenAIError
+
+        try:
+            return [model.id for model in self._client.models.list(timeout=1.0).data]
+        except NotFoundError:  # some providers have no such list and answer all the same
+            return []
+        except OpenAIError as error:
+            raise EngineError(self._sentence(error, "", False)) from error
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+    def _open(self, messages: list[Message], sampling: Sampling, model: str) -> "Stream[ChatCompletionChunk]":
+        options: dict[str, Any] = {} if sampling.seed is None else {"seed": sampling.seed}
+        chat: Any = messages  # our messages are plain dictionaries, the package wants its own typed ones
+        stream = self._client.chat.completions.create(
+            model=model,
+            messages=chat,
+            stream=True,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            **options,
+        )
+        return cast("Stream[ChatCompletionChunk]", stream)
+
+    def _sentence(self, error: Exception, model: str, begun: bool) -> str:
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        said = self._said(error)
+        if begun:
+            return f"{self.where} stopped in the middle of an answer{said}: ask again."
+        if isinstance(error, APITimeoutError):
+            return f"{self.where} did not answer in time: try again, or ask for a shorter answer."
+        if isinstance(error, APIConnectionError):
+            return f"{self.where} cannot be reached: check the address, and that the server is running."
+        if not isinstance(error, APIStatusError):
+            return f"{self.where} could not answer{said}: try again."
+        status = error.status_code
+        if status == 400 and "context" in said:
+            return (
+                f"The case is too long for {self.where[0].lower()}{self.where[1:]}{self._lengths(error)}: shorten it."
+            )
+        if status >= 500:
+            return f"{self.where} failed with status {status}{said}: try again later."
+        return f"{self.where} {_REFUSALS.get(status, f'refused the request with status {status}').format(model)}{said}."
+
+    def _lengths(self, error: Exception) -> str:
+        body = getattr(error, "body", None)
+        if isinstance(body, dict) and {"n_prompt_tokens", "n_ctx"} <= body.keys():  # llama.cpp says it in numbers
+            return f": with the instructions it has {body['n_prompt_tokens']} tokens and {body['n_ctx']} is the limit"
+        return self._said(error)
+
+    def _said(self, error: Exception) -> str:
+        """What the server itself said, in brackets, one line, without the key."""
+        body = getattr(error, "body", None)
+        text = body.get("message", "") if isinstance(body, dict) else ""
+        text = " ".join(str(text).split())[:200]
+        if self._secret:
+            text = text.replace(self._secret, "***")
+        return f" ({text.rstrip('.')})" if text else ""
+
+
+def _is_passing(error: Exception) -> bool:
+    from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+    if isinstance(error, APIStatusError):
+        return error.status_code == 429 or error.status_code >= 500
+    return isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError)
+
+
+class EndpointEngine:
+    """Engine over an OpenAI-compatible server that somebody else runs; a variant is a model name there.
+
+    Args:
+        settings: `endpoint`, `api_key`, and the names there of the base model (`model`) and the tuned one (`adapter`).
+    """
+
+    name = "endpoint"
+
+    def __init__(self, settings: Settings) -> None:
+        profile = PROFILES.get(settings.model)
+        self.model = profile.base if profile else settings.model
+        self.adapter = settings.adapter
+        self._names = {BASE: self.model} | ({GRPO: settings.adapter} if settings.adapter else {})
+        self.variants = tuple(self._names)
+        self._client = ChatClient(settings.endpoint, settings.api_key, f"The server {settings.endpoint}")
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling, variant: str) -> Iterator[str]:
+        """See `Engine.stream`."""
+        if variant not in self._names:
+            raise EngineError(
+                f"This server has no variant {variant!r}, only {', '.join(self.variants)}: "
+                "set MEDGRPO_ADAPTER to the name under which it serves the tuned model."
+            )
+        model = self._names[variant]
+        yield from with_retries(lambda: self._client.stream(messages, sampling, model))
+
+    def health(self) -> Health:
+        """See `Engine.health`."""
+        try:
+            served = self._client.models()
+        except EngineError as error:
+            return Health("down", str(error))
+        missing = [name for name in self._names.values() if name not in served]
+        if missing and served:
+            return Health(
+                "down",
+                f"{self._client.where} serves {', '.join(served[:5]) or 'no model'}, not {' or '.join(missing)}: "
+                "set MEDGRPO_MODEL and MEDGRPO_ADAPTER to names it serves.",
+            )
+        return Health("ready", f"{self._client.where} serves {' and '.join(self._names.values())}.")
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._client.close()

@@ -1,0 +1,144 @@
+"""Ask an engine every case once, keep each answer at once, go on where it stopped.
+
+An evaluation is a folder: `settings.json` (what was asked of whom), `results.jsonl` (one line a case, appended), and the
+report written from them. A second call with the same settings answers only the cases that are missing.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from medgrpo.cases import Case
+from medgrpo.engines import Engine, Sampling
+from medgrpo.errors import RunError
+from medgrpo.evaluation.measures import Result, judge
+from medgrpo.prompts import Message, build_messages
+
+Progress = Callable[[int, int], None]
+
+
+def read_results(folder: Path) -> list[Result]:
+    """The results kept so far; a torn last line is left out."""
+    path = folder / "results.jsonl"
+    if not path.is_file():
+        return []
+    results = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            results.append(Result(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return results
+
+
+def evaluate(
+    engine: Engine,
+    variant: str,
+    cases: Sequence[Case],
+    folder: Path,
+    *,
+    sampling: Sampling = Sampling(),
+    structured: bool = True,
+    examples: Sequence[tuple[str, str]] = (),
+    workers: int = 1,
+    on_progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> list[Result]:
+    """Answer `cases` and judge them; returns all results of the folder in the order of `cases`.
+
+    Args:
+        folder: made if absent; results of an earlier, interrupted call with the same settings are kept.
+        structured: with the instructions on the form.
+        examples: (question, whole completion) pairs shown before each case, for a few-shot control.
+        workers: requests at the same time.
+        on_progress: called with (answered, all) after each case.
+        stop: set it to end after the cases in flight.
+
+    Raises:
+        RunError: the folder holds an evaluation with other settings.
+        EngineError: the engine stopped; what was answered is kept.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, _describe(engine, variant, sampling, structured, len(examples)))
+    _end_torn_line(folder / "results.jsonl")
+    done = {(r.case_id, r.seed): r for r in read_results(folder)}
+    seed = sampling.seed or 0
+    missing = [case for case in cases if (case.id, seed) not in done]
+    lock = threading.Lock()
+
+    def one(case: Case) -> None:
+        if stop is not None and stop.is_set():
+            return
+        start = time.perf_counter()
+        deltas = list(engine.stream(_messages(case.question, structured, examples), sampling, variant))
+        result = judge(
+            case,
+            "".join(deltas),
+            group=case.id.split("/")[2] if case.id.count("/") > 2 else "",
+            seed=seed,
+            tokens=len(deltas),
+            limit=sampling.max_tokens,
+            seconds=time.perf_counter() - start,
+        )
+        with lock:
+            done[case.id, seed] = result
+            _append(folder / "results.jsonl", asdict(result))
+            if on_progress is not None:
+                on_progress(len(done), len(cases))
+
+    with ThreadPoolExecutor(workers) as pool:
+        pending = [pool.submit(one, case) for case in missing]
+        finished, rest = wait(pending, return_when=FIRST_EXCEPTION)
+        for future in rest:
+            future.cancel()
+        for future in finished:
+            future.result()
+    return [done[case.id, seed] for case in cases if (case.id, seed) in done]
+
+
+def _messages(question: str, structured: bool, examples: Sequence[tuple[str, str]]) -> list[Message]:
+    *system, user = build_messages(question, structured=structured)
+    shown = [[{"role": "user", "content": asked}, {"role": "assistant", "content": said}] for asked, said in examples]
+    return [*system, *(message for pair in shown for message in pair), user]
+
+
+def _describe(engine: Engine, variant: str, sampling: Sampling, structured: bool, examples: int) -> dict[str, Any]:
+    return {
+        "engine": engine.name,
+        "model": engine.model,
+        "adapter": engine.adapter if variant != "base" else "",
+        "variant": variant,
+        "structured": structured,
+        "examples": examples,
+        "sampling": asdict(sampling),
+    }
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    path = folder / "settings.json"
+    if not path.is_file():
+        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        return
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    different = sorted(key for key in settings if kept.get(key) != settings[key])
+    if different:
+        raise RunError(
+            f"{folder} holds an evaluation with another {' and '.join(different)}: give another --out, or delete the folder."
+        )
+
+
+def _append(path: Path, record: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _end_torn_line(path: Path) -> None:
+    """After a kill in mid-write, keep the next line from being glued to the torn one."""
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n")

@@ -1,0 +1,111 @@
+"""The page: frame, tabs and what they share."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.events import api as api_endpoint
+from starlette.middleware import Middleware
+
+from medgrpo.engines import load_engine
+from medgrpo.engines.base import BASE, GRPO
+from medgrpo.settings import Settings
+from medgrpo.ui import about, api, chat, compare, render, rewards_tab
+from medgrpo.ui.controls import page_html
+from medgrpo.ui.desk import Desk
+from medgrpo.ui.security import SecurityHeaders
+from medgrpo.ui.state import Visits
+
+HERE = Path(__file__).parent
+TITLE = "MedGRPO"
+TAGLINE = "structured medical reasoning, learned by reward"
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+SOON, LATER = 2.0, 15.0
+"""Seconds between looks at the engine: while it loads or is down, and while it is well."""
+
+
+def build_app(settings: Settings, desk: Desk | None = None) -> gr.Blocks:
+    """The page over an engine that loads in the background. Launch it with `launch_options(settings)`."""
+    desk = desk or Desk(settings, load_engine).open()
+    visits = Visits()
+    demo: gr.Blocks = gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600))
+    with demo:
+        # first, so that no private handler takes a public name
+        for function, name in zip(api.functions(desk), api.PUBLIC, strict=True):
+            api_endpoint(function, api_name=name, concurrency_id="engine", concurrency_limit=16)
+        header = page_html(_header(desk), "masthead")
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Compare", id="compare"):
+                side_by_side = compare.layout(desk)
+            chats = []
+            for variant in (BASE, GRPO):
+                with gr.Tab(render.TITLES[variant], id=variant):
+                    chats.append(chat.layout(desk, variant))
+            with gr.Tab("Rewards", id="rewards") as tab:
+                rewards_tab.build(tab)
+            with gr.Tab("About", id="about"):
+                gr.Markdown(about.text(desk), elem_id="about")
+        compare.wire(side_by_side, desk, visits)
+        for parts in chats:
+            chat.wire(parts, desk, visits)
+        _wire(demo, desk, visits, header)
+    demo.queue(max_size=64, default_concurrency_limit=16)
+    return demo
+
+
+def launch_options(settings: Settings) -> dict[str, Any]:
+    """Keyword arguments for `Blocks.launch`: the look, and everything that keeps cases off disks and other servers."""
+    return {
+        "theme": _theme(),
+        "css_paths": [HERE / "style.css"],
+        "js": (HERE / "page.js").read_text(encoding="utf-8"),
+        "run_history": False,
+        "ssr_mode": False,
+        "enable_monitoring": False,
+        "share": False,
+        "show_error": False,
+        "footer_links": ["api"],
+        "state_session_capacity": 200,
+        "max_file_size": "1mb",
+        "mcp_server": True,
+        "app_kwargs": {"middleware": [Middleware(SecurityHeaders)]},
+        "quiet": not settings.on_space,
+    }
+
+
+def _header(desk: Desk) -> str:
+    health = desk.health()
+    engine = desk.engine if health.state == "ready" else None
+    waiting, busy = desk.line.waiting(), desk.line.busy()
+    names = (engine.name, engine.model, engine.adapter) if engine else ("", desk.title, "")
+    return render.masthead(TITLE, TAGLINE, render.status(health, *names, waiting, busy))
+
+
+def _wire(demo: gr.Blocks, desk: Desk, visits: Visits, header: gr.HTML) -> None:
+    timer = gr.Timer(SOON)
+
+    def look() -> list[object]:
+        ready = desk.health().state == "ready"
+        return [_header(desk), gr.Timer(LATER if ready else SOON)]
+
+    def leave(request: gr.Request) -> None:
+        visits.leave(str(request.session_hash))
+
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    timer.tick(look, None, [header, timer], **quiet)
+    demo.load(look, None, [header, timer], **quiet)
+    demo.unload(leave)
+
+
+def _theme() -> gr.themes.Base:
+    return gr.themes.Base(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        text_size="lg",
+        spacing_size="md",
+        radius_size="md",
+        font=FONTS,
+        font_mono=MONO,
+    )

@@ -1,0 +1,187 @@
+"""The casebook: reproducible, splits apart, no label in any text, demonstrations that only say what is there."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from medgrpo.data import casebook, load_cases, load_demonstrations
+from medgrpo.data.casebook import SIZES, Vignette, split_of, vignettes
+from medgrpo.data.knowledge import HERE, label_pattern, load_conditions, read_yaml
+from medgrpo.data.registers import OPEN, registers_of
+from medgrpo.errors import DataError
+
+SPLITS = tuple(SIZES)
+ALL = [(split, vignette) for split in SPLITS for vignette in vignettes(split)]
+FORM = re.compile(r"<reasoning>\n(.+)\n</reasoning>\n<answer>\n(.+)\n</answer>", re.S)
+
+
+def digest() -> str:
+    pairs = [pair for split in SPLITS for pair in load_demonstrations("casebook", split)]
+    return hashlib.sha256(json.dumps([(asdict(case), text) for case, text in pairs]).encode()).hexdigest()
+
+
+def test_it_is_the_same_to_the_byte_in_another_process() -> None:
+    here = Path(__file__).resolve()
+    environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}"}
+    program = [sys.executable, "-c", "import test_casebook; print(test_casebook.digest())"]
+    other = subprocess.run(program, capture_output=True, text=True, env=environment, check=True)
+    assert other.stdout.strip() == digest()
+
+
+def test_sizes_balance_and_ids() -> None:
+    assert len(ALL) >= 6000
+    for split in SPLITS:
+        cases = load_cases("casebook", split)
+        assert set(Counter(case.answer for case in cases).values()) == {SIZES[split]}
+        assert {(case.split, case.source, case.kind) for case in cases} == {(split, "casebook", "diagnosis")}
+    assert len({vignette.case.id for _, vignette in ALL}) == len(ALL)
+    assert len({vignette.case.question for _, vignette in ALL}) == len(ALL)
+
+
+def test_no_text_names_any_condition() -> None:
+    labels = label_pattern(load_conditions())
+    named = [(v.case.id, match.group()) for _, v in ALL if (match := labels.search(v.case.question))]
+    assert named == []
+
+
+def test_nothing_of_the_machinery_is_left_in_the_text() -> None:
+    for _, vignette in ALL:
+        text = vignette.case.question
+        assert not re.search(r"[{}\n\t]|  |\.\.|,,|\s[.,;!]", text), text
+        assert not any(ord(char) >= OPEN for char in text), text
+
+
+def test_findings_are_verbatim_and_enough() -> None:
+    few_keys = 0
+    for _, vignette in ALL:
+        case, own = vignette.case, [item.statement for item in vignette.items if item.role == "finding"]
+        assert len(case.findings) == len(own)
+        assert 3 <= len(own) <= 8
+        assert all(span in case.question for span in (*case.findings, *vignette.spans))
+        keys = sum(statement.weight == "key" for statement in own)
+        assert keys >= 1
+        few_keys += keys == 1
+    assert few_keys < 0.15 * len(ALL)
+
+
+def test_finding_combinations_belong_to_one_split() -> None:
+    sets: dict[str, set[tuple[str, ...]]] = {split: set() for split in SPLITS}
+    for split, vignette in ALL:
+        ids = sorted(item.statement.id for item in vignette.items if item.role == "finding")
+        assert split_of(vignette.condition.slug, ids) == split
+        sets[split].add((vignette.condition.slug, *ids))
+    assert all(not sets[one] & sets[other] for one, other in combinations(SPLITS, 2))
+
+
+def test_frames_belong_to_one_split() -> None:
+    for part in (1, 3):  # opener and order; with the register they make the frame
+        frames: dict[str, set[tuple[str, str]]] = {split: set() for split in SPLITS}
+        for split, vignette in ALL:
+            lines = vignette.template.split("\n")
+            frames[split].add((lines[0], lines[part]))
+        assert all(not frames[one] & frames[other] for one, other in combinations(SPLITS, 2))
+
+
+def test_the_hard_split_has_its_own_registers_phrasings_and_noise() -> None:
+    names = {split: {register.name for register in registers_of(split)} for split in SPLITS}
+    assert names["train"] == names["validation"] == names["test"] == {"note", "prose", "patient"}
+    assert names["hard"].isdisjoint(names["train"])
+    assert all(len(names[split]) == 3 for split in SPLITS)
+    said = {split: _spans(split) for split in ("train", "hard")}
+    shared = said["train"] & said["hard"]
+    assert {span for span in shared if not re.search(r"\d", span)} == set()
+
+
+def _spans(split: str) -> set[str]:
+    told = (pair for v in vignettes(split) for pair in zip(v.items, v.spans, strict=True))
+    return {span.lower() for item, span in told if not item.about}
+
+
+def test_negatives_details_and_noise_are_common() -> None:
+    for split in SPLITS:
+        roles = Counter(role for v in vignettes(split) for role in {item.role for item in v.items})
+        shares = {role: count / len(vignettes(split)) for role, count in roles.items()}
+        assert shares["negative"] > 0.6
+        assert shares["noise"] > 0.6
+        assert shares["detail"] > 0.15
+
+
+def test_every_patient_is_possible() -> None:
+    for _, vignette in ALL:
+        text = vignette.case.question.lower()
+        if re.search(r"\b(man|male)\b", text) and not re.search(r"\b(woman|female)\b", text):
+            assert not re.search(r"pregnan|menstru|contracepti|\bovar", text), text
+
+
+def test_the_rules_name_entries_that_exist() -> None:
+    rules = read_yaml(HERE / "casebook_rules.yaml")
+    ids = {condition.slug: {each.id for each in condition.statements()} for condition in load_conditions()}
+    named = [(slug, each) for slug, pairs in rules["conflicts"].items() for one in pairs for each in (one, *pairs[one])]
+    keys = [*rules["ages"], *(key for keys in rules["never_detail"].values() for key in keys)]
+    named += [tuple(key.split("/")) for key in keys]
+    assert [(slug, each) for slug, each in named if each not in ids.get(slug, ())] == []
+    assert set(rules["variants"]) <= set(ids)
+    assert set(rules["never_detail"]) <= {"any", *ids}
+
+
+def test_contradicting_entries_never_meet() -> None:
+    conflicts = read_yaml(HERE / "casebook_rules.yaml")["conflicts"]
+    for _, vignette in ALL:
+        ids = {item.statement.id for item in vignette.items if item.role != "detail"}
+        for one, others in conflicts.get(vignette.condition.slug, {}).items():
+            assert one not in ids or not ids & set(others), vignette.case.id
+
+
+def test_one_vignette_keeps_to_one_side() -> None:
+    for _, vignette in ALL:
+        if vignette.condition.slug == "pneumothorax":
+            told = zip(vignette.items, vignette.spans, strict=True)
+            spans = " ".join(span for item, span in told if item.role == "finding")
+            assert not (re.search(r"\bleft\b", spans) and re.search(r"\bright\b(?! (?:away|now))", spans)), spans
+
+
+def test_an_unknown_split_is_named() -> None:
+    with pytest.raises(DataError, match="no split 'dev'"):
+        casebook.vignettes("dev")
+
+
+def test_demonstrations_have_the_exact_form_and_quote_the_case() -> None:
+    for split in SPLITS:
+        for vignette, (case, text) in zip(vignettes(split), load_demonstrations("casebook", split), strict=True):
+            parts = FORM.fullmatch(text)
+            assert parts, text
+            _check_demonstration(vignette, parts.group(1), parts.group(2))
+            assert case is vignette.case
+
+
+def _check_demonstration(vignette: Vignette, reasoning: str, answer: str) -> None:
+    quotes = re.findall(r'"([^"]+)"', reasoning)
+    assert all(quote in vignette.case.question for quote in quotes), reasoning
+    assert 2 <= len(set(quotes) & set(vignette.case.findings)) <= 4, reasoning
+    assert answer.startswith(f"{vignette.condition.name}. Next: ")
+    assert not re.search(r"</?(reasoning|answer)", reasoning + answer)
+    assert len(reasoning.split()) <= 105, reasoning
+
+
+def test_demonstrations_are_not_one_string() -> None:
+    texts = [re.sub(r'"[^"]+"', "", text) for _, text in load_demonstrations("casebook", "train")]
+    assert len(set(texts)) > len(texts) / 2
+    words = sorted(len(text.split()) for _, text in load_demonstrations("casebook", "train"))
+    assert 50 <= words[len(words) // 2] <= 110
+
+
+def test_limit_is_balanced_reproducible_and_seeded() -> None:
+    some = load_cases("casebook", "train", limit=64, seed=1)
+    assert len(some) == 64
+    assert set(Counter(case.answer for case in some).values()) == {2}  # of 32 conditions
+    assert some == load_cases("casebook", "train", limit=64, seed=1)
+    assert some != load_cases("casebook", "train", limit=64, seed=2)

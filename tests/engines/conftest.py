@@ -1,0 +1,183 @@
+"""Models for the engine tests: SmolLM2, random adapters for it, and tiny random models of two architectures."""
+
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medgrpo.engines.gguf_file import GGUFFile, read_gguf
+from medgrpo.engines.llamacpp import LlamaCppEngine
+from medgrpo.models import find_gguf
+from medgrpo.settings import Settings
+
+LLAMA_MODULES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    return find_gguf("smollm2-135m", allow_download=False)
+
+
+@pytest.fixture(scope="session")
+def save_adapter() -> Callable[..., Path]:
+    """Writes a random PEFT LoRA folder for a model of the llama layout, with numpy alone."""
+    from safetensors.numpy import save_file
+
+    def save(folder: Path, base: GGUFFile, rank: int = 4, strength: float = 0.05, **changes: Any) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        draw = np.random.default_rng(0)
+        tensors = {}
+        for layer in range(base.setting("block_count")):
+            for module, name in LLAMA_MODULES.items():
+                inputs, outputs = base.tensors[f"blk.{layer}.{name}.weight"]
+                key = f"base_model.model.model.layers.{layer}.{module}"
+                a = draw.normal(0, inputs**-0.5, (rank, inputs))
+                b = draw.normal(0, strength, (outputs, rank))
+                tensors[f"{key}.lora_A.weight"] = a.astype(np.float16).astype(np.float32)
+                tensors[f"{key}.lora_B.weight"] = b.astype(np.float16).astype(np.float32)
+        save_file(tensors, folder / "adapter_model.safetensors")
+        config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "base_model_name_or_path": "random/test"}
+        (folder / "adapter_config.json").write_text(json.dumps(config | changes))
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory: pytest.TempPathFactory, smollm2: Path, save_adapter: Callable[..., Path]) -> Path:
+    """A random adapter that visibly changes what SmolLM2 writes."""
+    return save_adapter(tmp_path_factory.mktemp("adapter") / "random-lora", read_gguf(smollm2))
+
+
+@pytest.fixture(scope="module")
+def engine(adapter: Path) -> Iterator[LlamaCppEngine]:
+    """SmolLM2 with that adapter, two threads in all."""
+    engine = LlamaCppEngine(Settings(adapter=str(adapter), threads=2))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def post() -> Callable[..., Any]:
+    """Asks a variant's own server something beside the chat."""
+
+    def send(engine: LlamaCppEngine, variant: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        request = urllib.request.Request(
+            engine.servers[variant].address(60) + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {engine._secret}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
+
+    return send
+
+
+@dataclass
+class Tiny:
+    """A tiny random transformers model and the same weights as a GGUF file with SmolLM2's tokenizer."""
+
+    model: Any
+    gguf: Path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Callable[[str], Tiny]:
+    """Makes (once) the tiny model of an architecture."""
+    made: dict[str, Tiny] = {}
+
+    def make(architecture: str) -> Tiny:
+        if architecture not in made:
+            model = _tiny_model(architecture)
+            path = tmp_path_factory.mktemp("tiny") / f"{architecture}.gguf"
+            _export(model, architecture, path, read_gguf(smollm2))
+            made[architecture] = Tiny(model, path)
+        return made[architecture]
+
+    return make
+
+
+def _tiny_model(architecture: str) -> Any:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    config, model = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}[architecture]
+    torch.manual_seed(0)
+    tiny = model(
+        config(
+            vocab_size=49152,
+            hidden_size=64,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=4096,
+            initializer_range=0.15,
+            rms_norm_eps=1e-5,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            tie_word_embeddings=False,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    ).eval()
+    with torch.no_grad():
+        for name, weight in tiny.named_parameters():
+            if name.endswith(".bias"):
+                weight.normal_(0, 0.1)
+    return tiny
+
+
+def _export(model: Any, architecture: str, path: Path, tokenizer: GGUFFile) -> None:
+    import gguf
+
+    config, heads = (
+        model.config,
+        {"q_proj": model.config.num_attention_heads, "k_proj": model.config.num_key_value_heads},
+    )
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_name(f"tiny {architecture}")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_vocab_size(config.vocab_size)
+    metadata = tokenizer.metadata
+    writer.add_tokenizer_model(metadata["tokenizer.ggml.model"])
+    writer.add_tokenizer_pre(metadata["tokenizer.ggml.pre"])
+    writer.add_token_list(metadata["tokenizer.ggml.tokens"])
+    writer.add_token_types(metadata["tokenizer.ggml.token_type"])
+    writer.add_token_merges(metadata["tokenizer.ggml.merges"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(metadata["tokenizer.chat_template"])
+    names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), config.num_hidden_layers)
+    for key, tensor in model.state_dict().items():
+        array = tensor.float().numpy()
+        module = key.split(".")[-2]
+        if architecture == "llama" and module in heads:  # as llama.cpp's convert_hf_to_gguf.py does
+            shape = (heads[module], 2, array.shape[0] // heads[module] // 2, *array.shape[1:])
+            array = array.reshape(shape).swapaxes(1, 2).reshape(array.shape)
+        writer.add_tensor(names.get_name(key, try_suffixes=(".weight", ".bias")), np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

@@ -1,0 +1,79 @@
+import io
+import json
+
+import pytest
+
+from medgrpo.cli import main
+from medgrpo.safety import DISCLAIMER
+
+CASE = "45-year-old man with crushing chest pain, sweating and breathlessness"
+
+
+@pytest.fixture(autouse=True)
+def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDGRPO_ENGINE", "fake")
+
+
+def test_ask_streams_the_text_and_says_it_is_educational(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", CASE]) == 0
+    out = capsys.readouterr().out
+    assert "<answer>" in out
+    assert out.rstrip().endswith(DISCLAIMER)
+
+
+def test_ask_json_is_one_record_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", CASE, "--variant", "base", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["variant"] == "base"
+    assert record["question"] == CASE
+
+
+def test_compare_json_has_both_variants(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", CASE, "--json"]) == 0
+    assert [r["variant"] for r in json.loads(capsys.readouterr().out)] == ["base", "grpo"]
+
+
+def test_a_case_can_come_from_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(CASE))
+    assert main(["ask", "-", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["question"] == CASE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["ask", "  "], "case"),
+        (["ask", "x" * 100_000], "100,000"),
+        (["ask", CASE, "--temperature", "9"], "--temperature 9.0 is out of range"),
+        (["compare", CASE, "--max-tokens", "0"], "--max-tokens 0 is out of range"),
+        (["ask", CASE, "--top-p", "0"], "--top-p 0.0 is out of range"),
+        (["score", "x", "--case", "casebook/none/1"], "casebook/none/1"),
+        (["audit", "--profile", "nope"], "nope"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_doctor_names_machine_engine_model_and_adapter(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor", "--json"])
+    findings = {f["what"]: f for f in json.loads(capsys.readouterr().out)}
+    assert set(findings) == {"machine", "gpu", "engine", "model", "adapter", "packages"}
+    assert findings["model"]["good"]
+
+
+def test_score_explains_each_reward(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", "no form at all", "--case", "casebook/test/note/000000"]) == 0
+    out = capsys.readouterr().out
+    assert "format" in out
+    assert "total" in out
+
+
+def test_the_audit_of_the_shipped_profile_passes_and_of_the_legacy_one_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "--limit", "8"]) == 0
+    assert main(["audit", "--limit", "8", "--profile", "legacy"]) == 1

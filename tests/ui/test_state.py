@@ -1,0 +1,48 @@
+"""The line in front of the engine and the stop flags."""
+
+from medgrpo.ui.state import Line, Panel, Visits
+
+
+def test_line_serves_first_come_first_served():
+    line = Line(2)
+    first, second, third, fourth = (line.join() for _ in range(4))
+    assert [line.ahead(ticket) for ticket in (first, second, third, fourth)] == [0, 0, 1, 2]
+    assert line.waiting() == 2
+    line.leave(second)
+    assert [line.ahead(third), line.ahead(fourth)] == [0, 1]
+    line.leave(second)
+    for ticket in (first, third, fourth):
+        line.leave(ticket)
+    assert not line.busy()
+
+
+def test_a_new_run_replaces_the_one_before():
+    visits = Visits()
+    first = visits.begin("ann", "compare")
+    second = visits.begin("ann", "compare")
+    assert first.is_set()
+    assert first.replaced
+    assert not second.is_set()
+    visits.end("ann", "compare", first)
+    visits.stop("ann", "compare")
+    assert second.is_set()
+    assert not second.replaced
+
+
+def test_visitors_do_not_stop_each_other():
+    visits = Visits()
+    ann, bob, elsewhere = (visits.begin(*key) for key in (("ann", "compare"), ("bob", "compare"), ("ann", "base")))
+    visits.stop("ann", "compare")
+    assert ann.is_set()
+    assert not bob.is_set()
+    assert not elsewhere.is_set()
+    visits.leave("ann")
+    assert elsewhere.is_set()
+    assert not bob.is_set()
+    visits.stop("nobody", "compare")
+
+
+def test_stopping_a_panel_keeps_finished_ones():
+    assert Panel("base", "writing").stopped().phase == "stopped"
+    assert Panel("base", "done").stopped().phase == "done"
+    assert Panel("base", "error", note="why").stopped().note == "why"

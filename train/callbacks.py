@@ -1,0 +1,66 @@
+"""The one callback: it keeps status, metrics and held-out answers of the run, and stops it when asked."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from medgrpo.training.recording import append_metrics
+from train.launch import Attempt
+
+SHOWN = {"reward": "reward", "rewards/correctness/mean": "correct", "rewards/format/mean": "format", "loss": "loss"}
+
+
+class RunCallback(TrainerCallback):
+    """Writes what happens to the run directory.
+
+    Args:
+        attempt: of this run.
+        evaluate: answers the held-out cases at a step and records them.
+        every: steps between two evaluations, 0 for none in between.
+    """
+
+    def __init__(self, attempt: Attempt, evaluate: Callable[[int], None], every: int) -> None:
+        self._attempt = attempt
+        self._evaluate = evaluate
+        self._every = every
+        self._step_began = 0.0
+        self._step_time = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._attempt.status.update(total=state.max_steps, step=state.global_step)
+        if state.global_step == 0:
+            self._evaluate(0)
+        self._attempt.status.update(phase="training")
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step_began = time.perf_counter()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._step_time = time.perf_counter() - self._step_began
+        if self._attempt.stop.requested():
+            control.should_save = True
+            control.should_training_stop = True
+        elif self._every and state.global_step % self._every == 0 and state.global_step < state.max_steps:
+            self._evaluate(state.global_step)
+        self._attempt.status.update(phase="training", step=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or "train_runtime" in logs:  # the Trainer's closing summary is not a step
+            return
+        logs = {"step_time": round(self._step_time, 4), **logs}
+        append_metrics(self._attempt.run, state.global_step, logs)
+        values = [f"{word} {logs[key]:.4g}" for key, word in SHOWN.items() if isinstance(logs.get(key), int | float)]
+        self._attempt.say(f"step {state.global_step}/{state.max_steps}: {', '.join(values)}, {logs['step_time']:.2f} s")

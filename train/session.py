@@ -1,0 +1,106 @@
+"""What SFT and GRPO do alike with a trainer: arguments, train or resume, watch held-out cases, save, close."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.trainer_callback import PrinterCallback
+
+from medgrpo.data import load_cases
+from medgrpo.errors import MedGRPOError, RunError
+from medgrpo.training.card import write_card
+from medgrpo.training.config import RunConfig
+from medgrpo.training.recording import record_held_out
+from medgrpo.training.run_directory import RunDirectory
+from train.answering import answer_held_out
+from train.callbacks import RunCallback
+from train.launch import Attempt
+from train.loading import Base, save_adapter
+
+
+def common_arguments(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
+    """The part of the trainer's arguments that both stages share."""
+    training = config.training
+    cuda = torch.cuda.is_available()
+    return {
+        "output_dir": str(run.path),
+        "max_steps": training.max_steps,
+        "per_device_train_batch_size": training.per_device_train_batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.lr_scheduler_type,
+        "warmup_steps": training.warmup_steps,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "optim": training.optim,
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "logging_steps": training.logging_steps,
+        "save_strategy": "steps",
+        "save_steps": training.save_steps,
+        "save_total_limit": training.save_total_limit,
+        "seed": config.seed,
+        "bf16": config.precision != "fp32",
+        "fp16": False,
+        "use_cpu": not cuda,
+        "dataloader_pin_memory": cuda,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "push_to_hub": False,
+    }
+
+
+def run_trainer(trainer: Any, tokenizer: Any, config: RunConfig, attempt: Attempt, base: Base) -> None:
+    """Train or resume, save the adapter, and answer the held-out cases a last time."""
+    watched = config.evaluation
+    cases = load_cases(watched.source, watched.split, watched.limit, 0) if watched.limit else []
+
+    def evaluate(step: int) -> None:
+        if not cases:
+            return
+        attempt.status.update(phase="evaluating")
+        began = time.perf_counter()
+        answers = answer_held_out(trainer, tokenizer, cases, watched.max_new_tokens)
+        summary = record_held_out(attempt.run, step, cases, answers, time.perf_counter() - began)
+        attempt.say(
+            f"step {step}: {summary['accuracy']:.1%} right, {summary['format_rate']:.1%} well-formed "
+            f"of {summary['cases']} held-out cases, {summary['seconds']:.1f} s"
+        )
+
+    callback = RunCallback(attempt, evaluate, watched.every)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(callback)
+    trainer.create_model_card = lambda *args, **kwargs: None  # the card is ours; a run directory holds nothing else
+    attempt.stop.listen()
+    attempt.enter("training")
+    trainer.train(resume_from_checkpoint=str(attempt.checkpoint) if attempt.checkpoint else None)
+
+    attempt.status.update(phase="saving", step=trainer.state.global_step)
+    save_adapter(trainer.accelerator.unwrap_model(trainer.model), attempt.run.adapter, base)
+    if base.gguf is not None:
+        _convert(attempt, base.gguf)
+    stopped = attempt.stop.requested()
+    if not stopped:
+        evaluate(trainer.state.global_step)
+    write_card(attempt.run, config, base.name, base.licence)
+    _check_finite(trainer.state.log_history)
+    attempt.status.update(phase="stopped" if stopped else "finished", step=trainer.state.global_step)
+
+
+def _convert(attempt: Attempt, base_gguf: Path) -> None:
+    """Put `adapter.gguf` beside the adapter, for llama.cpp. The adapter is safe already, so a failure is only noted."""
+    from medgrpo.engines.adapters import convert
+
+    try:
+        convert(attempt.run.adapter, base_gguf, attempt.run.adapter / "adapter.gguf")
+    except (MedGRPOError, OSError, ValueError, KeyError) as error:
+        attempt.note(f"The adapter was not converted to GGUF: {error}")
+
+
+def _check_finite(history: list[dict[str, Any]]) -> None:
+    """A run whose loss is not a number must not be called finished."""
+    losses = [line["loss"] for line in history if "loss" in line]
+    if losses and losses[-1] != losses[-1]:
+        raise RunError(
+            "The loss is not a number: lower training.learning_rate, or set precision: fp32, and start again."
+        )
