@@ -1,7 +1,7 @@
 """Completions of 2 kB a second through every reward of the default profile, on one core.
 
-Run `python benchmarks/rewards.py`. Rewards are called as the trainer calls them: batches of lists, one call per reward. Every
-completion is scored once only, so no cache of an earlier answer helps. Prints a table and writes
+Run `python benchmarks/rewards.py`. Rewards are called as the trainer calls them: batches of lists, one call per
+reward. Every completion is scored once only, so no cache of an earlier answer helps. Prints a table and writes
 `benchmarks/results/rewards.json`.
 """
 
@@ -33,9 +33,18 @@ ANSWERS = (
 
 
 def cases() -> list[Case]:
-    question = "A {age}-year-old woman has {0}. On examination there is {1}. She had {2}. Blood pressure is 128/76 mmHg."
+    question = (
+        "A {age}-year-old woman has {0}. On examination there is {1}. She had {2}. Blood pressure is 128/76 mmHg."
+    )
     return [
-        Case(f"b{age}", question.format(*FINDINGS, age=age), "Acute pericarditis", "diagnosis", ("pericarditis",), findings=FINDINGS)
+        Case(
+            f"b{age}",
+            question.format(*FINDINGS, age=age),
+            "Acute pericarditis",
+            "diagnosis",
+            ("pericarditis",),
+            findings=FINDINGS,
+        )
         for age in range(20, 84)
     ]
 
@@ -84,7 +93,9 @@ def main() -> None:
     for name, spent in seconds.items():
         print(f"{name:12} {1e6 * spent / COMPLETIONS:8.1f} {COMPLETIONS / spent:12,.0f}")
     rate = COMPLETIONS / seconds["all"]
-    print(f"\ngoal {GOAL:,} a second: {'reached' if rate >= GOAL else 'missed'}. The first reward parses for all others.")
+    print(
+        f"\ngoal {GOAL:,} a second: {'reached' if rate >= GOAL else 'missed'}. The first reward parses for all others."
+    )
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "completions": COMPLETIONS,

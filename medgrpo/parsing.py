@@ -89,7 +89,11 @@ def parse(text: str, final: bool = False) -> Sections:
         text: everything the model has written so far.
         final: nothing more will come, so only a torn tag is held back at the end and not every `<`.
     """
-    found = tags(text)
+    return sections(text, tags(text), final)
+
+
+def sections(text: str, found: list[Tag], final: bool = False) -> Sections:
+    """`parse` for a caller that already has the text's `tags`."""
     end = _end(text, final)
     if not found:
         answer = text[:end].strip()

@@ -91,5 +91,6 @@ def _load_with_unsloth(config: RunConfig, cache: Path) -> tuple[Any, Any, Any]:
         random_state=config.seed,
     )
     end_turns_properly(tokenizer, model)
-    load_adapter_weights(model, config)
+    if config.init_adapter:
+        load_adapter_weights(model, Path(config.init_adapter).expanduser())
     return model, tokenizer, base

@@ -202,13 +202,14 @@ def count_tokens(tokenizer: Any, messages: Sequence[Message]) -> int:
     return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def load_adapter_weights(model: Any, config: RunConfig) -> None:
-    """Put the weights of `init_adapter` into the model's own LoRA, where the LoRA was not made by `add_adapter`."""
-    if not config.init_adapter:
-        return
-    folder = Path(config.init_adapter).expanduser()
+def load_adapter_weights(model: Any, folder: Path) -> None:
+    """Put saved LoRA weights into the LoRA that the model has.
+
+    Raises:
+        ModelError: they belong to a LoRA of another form.
+    """
     outcome = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
     if outcome.unexpected_keys:
         raise ModelError(
-            f"The adapter {folder} does not fit {config.model}: it has weights for {outcome.unexpected_keys[0]}."
+            f"The adapter {folder} does not fit the model: it has weights for {outcome.unexpected_keys[0]}."
         )

@@ -16,7 +16,7 @@ from medgrpo.training.run_directory import RunDirectory
 from train.answering import answer_held_out
 from train.callbacks import RunCallback
 from train.launch import Attempt
-from train.loading import Base, save_adapter
+from train.loading import Base, load_adapter_weights, save_adapter
 
 
 def common_arguments(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
@@ -72,8 +72,9 @@ def run_trainer(trainer: Any, tokenizer: Any, config: RunConfig, attempt: Attemp
     trainer.add_callback(callback)
     trainer.create_model_card = lambda *args, **kwargs: None  # the card is ours; a run directory holds nothing else
     attempt.stop.listen()
+    attempt.status.update(total=config.training.max_steps)
     attempt.enter("training")
-    trainer.train(resume_from_checkpoint=str(attempt.checkpoint) if attempt.checkpoint else None)
+    _train(trainer, config.training.max_steps, attempt.checkpoint)
 
     attempt.status.update(phase="saving", step=trainer.state.global_step)
     save_adapter(trainer.accelerator.unwrap_model(trainer.model), attempt.run.adapter, base)
@@ -85,6 +86,16 @@ def run_trainer(trainer: Any, tokenizer: Any, config: RunConfig, attempt: Attemp
     write_card(attempt.run, config, base.name, base.licence)
     _check_finite(trainer.state.log_history)
     attempt.status.update(phase="stopped" if stopped else "finished", step=trainer.state.global_step)
+
+
+def _train(trainer: Any, max_steps: int, checkpoint: Path | None) -> None:
+    """Train to the last step. A Trainer resumed at its last step takes one more, so it is not asked to."""
+    done = int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
+    if checkpoint is None or done < max_steps:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return
+    load_adapter_weights(trainer.model, checkpoint)
+    trainer.state.global_step = done
 
 
 def _convert(attempt: Attempt, base_gguf: Path) -> None:

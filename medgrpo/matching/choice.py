@@ -18,6 +18,7 @@ _NAMED = re.compile(
     r"|would\s+be))?\s*[:=]?\s*[(\[\"'*]*\s*([A-Za-z])\b(?!['’]|\s+[a-z]{3})"
 )
 _BRACKETED = re.compile(r"[(\[]\s*([A-Za-z])\s*[)\]]|(?<![\w(])([B-HJ-Z])[).:](?=\s|$)")
+_CAPITAL = re.compile(r"\b[A-Z]\b")
 _STANDING = re.compile(r"(?<![\w'’.-])([B-HJ-Z])(?![\w'’-])")
 _AND = r"(?:\bor\b|\band\b|\bvs\b\.?|&|/|,|\+)"
 _JOINED = re.compile(
@@ -25,9 +26,11 @@ _JOINED = re.compile(
 )
 _ALONE = re.compile(r"\b([A-Z])\b(?!['’]|\s+[a-z])")
 _DENIED = re.compile(
-    r"\b(?:not|never|isn'?t|neither|nor|except|rule[sd]?\s+out|incorrect|wrong|unlikely|excluded?)\b", re.IGNORECASE
+    r"\b(?:not|never|isn|neither|nor|except|rule[sd]?\s+out|exclude)\b[^\0]{0,15}\0"
+    r"|\0\s+(?:(?:is|wa|would\s+be|seem)\s+)?(?:very\s+)?(?:not|unlikely|incorrect|wrong|excluded|ruled\s+out)\b"
 )
 _STATES = re.compile(r"\b(?:answer|diagnosis|choice|option)\b[^.:]{0,40}?(?::|\bis\b)\s*", re.IGNORECASE)
+_BRIEF = 20  # characters of a sentence in which "no" is an answer wherever it stands
 _WEAK = frozenset({("yes",), ("no",), ("maybe",), ("true",), ("false",)})
 
 
@@ -49,7 +52,7 @@ def match_choice(text: str, answer: str, options: Mapping[str, str]) -> Match:
             False, f"The answer names several options ({', '.join(sorted(chosen))}); one is asked for.", several=True
         )
     letter = next(iter(chosen))
-    if _DENIED.search(_claim(head)[:80]) and not _says_no(head, options[letter]):
+    if _denies(head, letter, options[letter]):
         return Match(False, f"The answer denies option {letter}.")
     if letter == gold:
         return Match(True, f"The answer is option {gold}: {options[gold]}.")
@@ -74,7 +77,10 @@ def _letters(parts: list[str], options: Mapping[str, str]) -> set[str]:
     """The option letters the text chooses."""
     known = {letter.upper(): letter for letter in options}
     found: set[str] = set()
+    texts = [visible(text) for text in options.values() if len(text) > 2 and _CAPITAL.search(text)]
     for i, part in enumerate(parts):
+        for text in sorted(texts, key=len, reverse=True):  # "vitamin B12 and C" chooses no letter
+            part = re.sub(re.escape(text), " ", part, flags=re.IGNORECASE)
         leading = _LEADING.match(part)
         first = leading and (leading[1] or leading[2])
         if first and (first.isupper() or len(part.strip(" ().:*")) == 1):
@@ -101,7 +107,7 @@ def _texts(sentence: str, options: Mapping[str, str]) -> set[str]:
             continue
         target = f" {' '.join(name)} "
         if name in _WEAK:
-            if opening.startswith(target) or said.startswith(target):
+            if opening.startswith(target) or said.startswith(target) or (len(said) < _BRIEF and target in said):
                 found.add(letter)
         elif target in said:
             found.add(letter)
@@ -120,6 +126,9 @@ def _claim(sentence: str) -> str:
     return sentence[found.end() :] if found else sentence
 
 
-def _says_no(sentence: str, option: str) -> bool:
-    """Whether the option itself contains the word that would deny it."""
-    return _DENIED.search(option) is not None or words(visible(option)) in _WEAK
+def _denies(sentence: str, letter: str, option: str) -> bool:
+    """Whether the sentence takes the option back: a denial just before or after its text, or its letter."""
+    said = f" {' '.join(words(sentence))} "
+    name = " ".join(words(visible(option)))
+    mention = f" {name} " if name and f" {name} " in said else f" {letter.lower()} "
+    return _DENIED.search(said.replace(mention, " \0 ")) is not None

@@ -9,29 +9,22 @@ speech, one that can be talked round teaches talk.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
-from medgrpo.matching.text import before_next_step, sentences, word, words
+from medgrpo.matching.names import GOLD, Names, names_condition, names_of
+from medgrpo.matching.text import before_next_step, sentences, words
 from medgrpo.matching.verdict import Match
 from medgrpo.matching.words import (
     ALTERING,
     AND,
     CONTRARY,
     DENIALS,
-    DISEASE_ENDINGS,
-    DISEASES,
     EITHER,
     INSTEAD,
     MODIFIERS,
-    NOT_DISEASES,
-    OPTIONAL,
     OTHER_CONDITION,
     REASONS,
-)  # fmt: skip
+)
 
-GOLD = "\0"  # stands for the marked reference in a list of words
-_TOKEN = re.compile(r"[^\W_]+|[,/()&+|?:]|-(?=\s)")
-_POSSESSIVE = re.compile(r"(?<=\w)['’`´]s\b", re.IGNORECASE)
 _NOUNS = (
     "diagnosis|diagnoses|dx|condition|answer|cause|explanation|impression|assessment|aetiology|etiology"
     "|picture|presentation"
@@ -48,7 +41,9 @@ _SUGGESTS = re.compile(
     r"|represents?)\s+",
     re.IGNORECASE,
 )
-_LIKELY = re.compile(r"\b(?:most\s+likely|likely|probable|probably|typical\s+of|classic\s+for)\b", re.IGNORECASE)
+_LIKELY = re.compile(
+    r"(?<!less )(?<!not )\b(?:most\s+likely|likely|probable|probably|typical\s+of|classic\s+for)\b", re.IGNORECASE
+)
 _UNDECIDED = re.compile(
     r"\b(?:either|differential|ddx|one\s+of|cannot\s+(?:be\s+)?(?:determined?|distinguish|say|tell)|possibilities"
     r"|list\s+of)\b",
@@ -63,7 +58,7 @@ _ADDS = re.compile(
 )
 _TAKES_BACK = re.compile(
     r"\b(?:is|are|was|be|been|seem|appear|look)\s+(?:\w+\s+)?(?:unlikely|less\s+likely|excluded|ruled\s+out"
-    r"|improbable|doubtful"
+    r"|improbable|doubtful|wrong|incorrect|false"
     r"|not\s+(?:likely|supported|present|correct|probable|the|a|our))\b"
     r"|^\W*(?:unlikely|excluded|ruled\s+out|not\s+likely|less\s+likely)\b"
 )
@@ -77,7 +72,7 @@ _SECOND_WHY = "The answer adds a second diagnosis later on, so it names several.
 _SEVERAL = frozenset({_UNDECIDED_WHY, _LIST_WHY, _CHOICE_WHY, _BESIDE_WHY, _SECOND_WHY})
 _PLAN = frozenset({"for", "to", "if", "check", "consider", "start", "give", "monitor", "treat", "confirm"})
 _SHORT = 6
-"""A later sentence of at most so many words that names a condition gives a second diagnosis; a longer one explains."""
+"""A later sentence of at most so many telling words that names a condition adds a diagnosis; a longer one explains."""
 _OPENING = 3
 """Words that may stand before the name in a sentence that states it without saying so."""
 _MENTIONS = 2
@@ -102,7 +97,8 @@ class _Segment:
 
     @property
     def other(self) -> bool:
-        return any(names_condition(item) or item in OTHER_CONDITION for item in self.words)
+        described = MODIFIERS if self.gold else ()  # "gout attack", "gallstone pancreatitis"
+        return any(item in OTHER_CONDITION or (names_condition(item) and item not in described) for item in self.words)
 
     @property
     def unknown(self) -> bool:
@@ -111,9 +107,9 @@ class _Segment:
 
 def match_diagnosis(text: str, answer: str, aliases: tuple[str, ...]) -> Match:
     """Judges a text that went through `text.visible`; True or False, never None."""
-    names = _names(answer, aliases)
+    names = names_of(answer, aliases)
     statement, rest = before_next_step(text)
-    if words(statement) in names:
+    if words(statement) in names.full:
         problem = _after_next(rest, names)
         return _wrong(problem) if problem else Match(True, f"The answer is the reference: {answer}.")
     parts = sentences(statement)
@@ -125,6 +121,8 @@ def match_diagnosis(text: str, answer: str, aliases: tuple[str, ...]) -> Match:
         if not problem and i != head:
             problem = _later(part, names)
     problem = problem or _after_next(rest, names)
+    if problem == _OTHER_WHY and any(GOLD in names.mark(part) for part in parts):
+        problem = _BESIDE_WHY
     if problem:
         return _wrong(problem)
     return Match(True, f"The answer commits to the reference, {answer}, and to nothing else.")
@@ -134,38 +132,20 @@ def _wrong(problem: str) -> Match:
     return Match(False, problem, several=problem in _SEVERAL)
 
 
-@lru_cache(maxsize=2048)
-def _names(answer: str, aliases: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """The reference's names as words, longest first; each also without the words that may be left out."""
-    names = {}
-    for text in (answer, *aliases):
-        full = words(text)
-        short = tuple(item for item in full if item not in OPTIONAL)
-        for name in (full, short, (*full[-1:], "of", *full[:-1])):
-            if name and (name == full or len(name) > 1 or names_condition(name[0])):
-                names[name] = sum(map(len, name))
-    return tuple(sorted(names, key=lambda name: -names[name]))
-
-
-def names_condition(item: str) -> bool:
-    """Whether a normalised word is the head of a disease's name."""
-    if item in DISEASES:
-        return True
-    return len(item) > 5 and item.endswith(DISEASE_ENDINGS) and item not in NOT_DISEASES
-
-
 def _named(token: str) -> bool:
     return token == GOLD or names_condition(token)
 
 
-def _headline(parts: list[str], names: tuple[tuple[str, ...], ...]) -> int:
+def _headline(parts: list[str], names: Names) -> int:
     """Index of the sentence that states the diagnosis."""
+    if len(parts) == 1:
+        return 0
     for pattern in (_STATES, _LIKELY, _SUGGESTS):
         for i, part in enumerate(parts):
             found = pattern.search(part)
-            if found and any(map(_named, _mark(part, names))):
+            if found and any(map(_named, names.mark(part))):
                 return i
-    return next((i for i, part in enumerate(parts) if _opens_with_name(_mark(part, names))), 0)
+    return next((i for i, part in enumerate(parts) if _opens_with_name(names.mark(part))), 0)
 
 
 def _opens_with_name(tokens: list[str]) -> bool:
@@ -183,50 +163,11 @@ def _claim(sentence: str) -> str:
     return sentence
 
 
-def _mark(sentence: str, names: tuple[tuple[str, ...], ...]) -> list[str]:
-    """The sentence as normalised words and separators, each mention of the reference replaced by `GOLD`."""
-    tokens = [item if not item[0].isalnum() else word(item) for item in _TOKEN.findall(_POSSESSIVE.sub("", sentence))]
-    marked: list[str] = []
-    i = 0
-    while i < len(tokens):
-        length = next((n for n in (_length(tokens, i, name) for name in names) if n), 0)
-        marked.append(GOLD if length else tokens[i])
-        marked.extend(item for item in tokens[i : i + length] if item in MODIFIERS)
-        i += length or 1
-    return marked
-
-
-def _length(tokens: list[str], start: int, name: tuple[str, ...]) -> int:
-    """How many tokens from `start` spell the name, with describing words between or run together; 0 if they don't."""
-    i, matched = start, 0
-    while matched < len(name) and i < len(tokens):
-        if tokens[i] == name[matched]:
-            matched += 1
-        elif not (matched > 0 and tokens[i] in MODIFIERS and i - start < len(name) + 2):
-            break
-        i += 1
-    if matched == len(name):
-        return i - start
-    target, joined = _run_together(name), ""
-    for n, token in enumerate(tokens[start : start + len(name) + 2], 1):
-        joined = _run_together((joined, token))
-        if joined == target and len(target) > 3:
-            return n
-        if len(joined) >= len(target):
-            break
-    return 0
-
-
-def _run_together(parts: tuple[str, ...]) -> str:
-    """The words without spaces: "gastro esophageal" as "gastresophageal", like the one word after normalisation."""
-    return "".join(parts).replace("oe", "e").replace("ae", "e")
-
-
-def _judge(sentence: str, answer: str, names: tuple[tuple[str, ...], ...]) -> str:
+def _judge(sentence: str, answer: str, names: Names) -> str:
     """What is wrong with the sentence that states the diagnosis; empty if it commits to the reference."""
     if _UNDECIDED.search(sentence):
         return _UNDECIDED_WHY
-    tokens = _mark(_without_abbreviations(_claim(sentence)), names)
+    tokens = names.mark(_without_abbreviations(_claim(sentence)))
     cut = _end_of_naming(tokens)
     segments = _segments(tokens[:cut])
     problem = next(filter(None, (_fault(segment, answer) for segment in segments)), "")
@@ -270,12 +211,12 @@ def _fault(segment: _Segment, answer: str) -> str:
     return ""
 
 
-def _later(sentence: str, names: tuple[tuple[str, ...], ...], states_only: bool = False) -> str:
+def _later(sentence: str, names: Names, states_only: bool = False) -> str:
     """What is wrong with a sentence beside the statement: a second diagnosis, or the first one taken back."""
     states = _STATES.search(sentence)
     if states_only and not states:
         return ""
-    tokens = _mark(sentence if states is None else sentence[states.end() :], names)
+    tokens = names.mark(sentence if states is None else sentence[states.end() :])
     segments = _segments(tokens)
     added = any(segment.other and not segment.denied and not segment.gold for segment in segments)
     if states and added and GOLD not in tokens and re.search(r"diagnos|answer|dx", states[0], re.IGNORECASE):
@@ -285,7 +226,9 @@ def _later(sentence: str, names: tuple[tuple[str, ...], ...], states_only: bool 
     denied_gold = any(segment.gold and segment.denied and len(segment.words) <= _SHORT for segment in segments)
     if denied_gold or _taken_back(tokens):
         return "The answer takes its diagnosis back later on."
-    brief = sum(token not in ",/()" for token in tokens) <= _SHORT
+    if tokens and DENIALS.issuperset(tokens):
+        return "The answer takes its diagnosis back later on."
+    brief = sum(token[0].isalnum() and token not in MODIFIERS for token in tokens) <= _SHORT
     tentative = _ADDS.search(sentence) or (
         GOLD not in tokens and (_LIKELY.search(sentence) or _SUGGESTS.search(sentence))
     )
@@ -296,8 +239,8 @@ def _later(sentence: str, names: tuple[tuple[str, ...], ...], states_only: bool 
     return ""
 
 
-def _after_next(rest: str, names: tuple[tuple[str, ...], ...]) -> str:
-    """What is wrong with the next step: it may mention anything, but not state a diagnosis, nor may a later paragraph."""
+def _after_next(rest: str, names: Names) -> str:
+    """What is wrong with the next step: it may mention anything, but state no diagnosis; nor may a later paragraph."""
     problem = _later(rest, names, states_only=True)
     for paragraph in rest.split("\n\n")[1:]:
         sentence = next(iter(sentences(paragraph)), "")

@@ -17,7 +17,7 @@ _ABBREVIATION = re.compile(
 _ENUMERATOR = re.compile(r"\W*(?:\d{1,2}|[ivx]{1,4})[.)]\W*", re.IGNORECASE)
 _LIST_MARK = re.compile(r"^\s*(?:(?:[-•●▪+>]|\(?\d{1,2}[.)](?!\d))\s*)+")
 _NEXT = re.compile(
-    r"(?:^|(?<=[\s.;,(]))(?:the\s+)?(?:(?:best|most\s+appropriate|appropriate|recommended|suggested|immediate"
+    r"(?:^|(?<=[\s.;,(*_#]))(?:the\s+)?(?:(?:best|most\s+appropriate|appropriate|recommended|suggested|immediate"
     r"|initial)\s+)?"
     r"(?:next(?:\s+\w+){0,2}?\s+steps?|next|management|treatment|plan|work-?up)\s*(?:[:,]|\s-\s|\b(?:is|are|would"
     r"|should)\b)"

@@ -71,8 +71,8 @@ MODIFIERS = _set(
     elbow monoarticular polyarticular community hospital acquired aspiration atypical pneumococcal streptococcal
     staphylococcal meningococcal mycoplasma legionella e coli exacerbation flare infective exertional nocturnal
     childhood adult onset aura common ocular vestibular hemiplegic calculous acalculous alcoholic alcohol related
-    induced gallstone euglycemic symptomatic symptomatically graves toxic nodular adrenal pituitary iron deficiency
-    microcytic hypochromic refractory stable unstable life threatening high low intermediate risk
+    induced attack gallstone euglycemic symptomatic symptomatically graves toxic nodular adrenal pituitary iron
+    deficiency microcytic hypochromic refractory stable unstable life threatening high low intermediate risk
     """
 )
 """Words that may stand beside or inside a condition's name without naming another one."""
@@ -96,7 +96,8 @@ CONTRARY = (
 
 ALTERING = _set(
     """
-    history hx prior previous previously family mimic mimicking mimicked like heat post risk prevention prophylaxi
+    history hx prior previous previously family mimic mimicking masquerading mimicked like heat post risk prevention
+    prophylaxi
     """
 )
 """Words that turn a condition's name into something else when they stand right beside it."""
@@ -105,7 +106,7 @@ DENIALS = _set(
     """
     not no never neither nor without unlikely exclude excluded excluding excludes rule ruled ruling denie deny against
     absent absence isnt isn doesnt doesn cannot cant wasnt wasn aren hardly improbable doubtful negative unsupported
-    less rejected dismissed impossible nothing
+    less rejected dismissed impossible nothing doubt wrong incorrect false
     """
 )
 
@@ -114,9 +115,9 @@ AND = frozenset({"and", "plus", "also", "but", "then", "&", "+"})
 INSTEAD = frozenset({"rather", "instead", "opposed", "over"})
 REASONS = _set(
     """
-    because due secondary given based evidenced suggested indicated shown view light supported since which that with
-    following after presenting characterized characterised considering resulting associated causing leading
-    complicated from as who whose consistent explain explained when while where caused fit fitting through via
+    because due secondary given based evidenced suggested indicated shown view light supported since which that
+    without with following after presenting characterized characterised considering resulting associated causing
+    leading complicated from as who whose consistent explain explained when while where caused fit fitting through via
     precipitated triggered provoked despite although
     """
 )

@@ -1,9 +1,9 @@
 """Attacks on the rewards: is the right answer in form still the best a model can do?
 
-For each case the gold completion and a table of cheats are scored by the very functions the trainer uses. The audit fails
-if a cheat reaches gold, if a wrong answer reaches a right one that keeps the form, or if the form alone earns more than a
-third of gold. A training run starts only after it passed. Profiles made as controls (`legacy`, `format_only`, `random`)
-fail, and should: the report shows how.
+For each case the gold completion and a table of cheats are scored by the very functions the trainer uses. The audit
+fails if a cheat reaches gold, if a wrong answer reaches a right one that keeps the form, or if the form alone earns
+more than a third of gold. A training run starts only after it passed. Profiles made as controls (`legacy`,
+`format_only`, `random`) fail, and should: the report shows how.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +16,9 @@ from medgrpo.parsing import compose, parse
 from medgrpo.rewards import explain, total
 
 Role = Literal["gold", "right", "broken", "wrong", "form"]
-"""gold: the reference completion; right: in form, nothing cited; broken: the right answer, form lost, so worth less than
-gold; wrong: worth less than "right"; form: wrong, and worth at most a third of gold."""
+"""gold: the reference completion; right: in form, nothing cited; broken: the right answer, form lost, so worth less
+than gold; wrong: worth less than "right"; form: wrong, and worth at most a third of gold.
+"""
 
 FORM_SHARE = 1 / 3
 _LABELS = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from medgrpo.parsing import ANSWER_CLOSE, ANSWER_OPEN, Sections, Tag, parse, tags
+from medgrpo.parsing import ANSWER_CLOSE, ANSWER_OPEN, Sections, Tag, sections, tags
 
 Completion = str | Sequence[Mapping[str, object]]
 Scored = tuple[float | None, str]
@@ -38,4 +38,5 @@ def text_of(completion: Completion) -> str:
 @lru_cache(maxsize=512)
 def read(text: str) -> Reading:
     """Parses a finished text; cached, since every reward asks for the same one."""
-    return Reading(text, tuple(tags(text)), parse(text, final=True))
+    found = tags(text)
+    return Reading(text, tuple(found), sections(text, found, final=True))

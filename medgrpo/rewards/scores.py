@@ -49,9 +49,10 @@ def tags_score(reading: Reading, case: Case) -> Scored:
 
 
 def correctness_score(reading: Reading, case: Case) -> Scored:
-    """1.0 for a right answer in the one closed answer block, 0.0 for a wrong or missing one, None if it cannot be judged.
+    """1.0 for a right answer in the one closed answer block, 0.0 for a wrong or missing one, None if unjudged.
 
-    It does not ask for the whole form: a right answer without reasoning is right, and earns less by the other rewards.
+    It does not ask for the whole form: a right answer without reasoning is right, and earns less by the other
+    rewards.
     """
     if reading.answer_blocks == 0:
         return 0.0, "There is no complete answer block, so nothing counts as the answer."

@@ -23,6 +23,30 @@ Record = dict[str, Any]
 PUBLIC = ("ask", "compare", "score")
 
 
+def score(completion: str, question: str, answer: str, kind: str = "diagnosis", profile: str = "medgrpo") -> Record:
+    """Score a completion with the rewards the model was trained by, and say why.
+
+    Args:
+        completion: What a model wrote, tags included.
+        question: The case it was asked.
+        answer: The reference answer.
+        kind: How the reference is judged: "diagnosis", "choice", "numeric" or "open".
+        profile: Name of the reward profile.
+
+    Returns:
+        "scores", one entry a reward with name, value, weight and why, and "total".
+    """
+    kinds = get_args(Kind)
+    if kind not in kinds:
+        raise gr.Error(f"There is no kind {kind!r}: use one of {', '.join(kinds)}.", print_exception=False)
+    try:
+        scores = explain(completion, Case("api", question, answer, kind), profile)  # type: ignore[arg-type]
+    except MedGRPOError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    rows = [{"name": s.name, "value": s.value, "weight": s.weight, "why": s.why} for s in scores]
+    return {"scores": rows, "total": total(scores)}
+
+
 def functions(desk: Desk) -> list[Callable[..., Record]]:
     """The three functions, bound to an engine; names, types and docstrings are what a client sees."""
 
@@ -76,21 +100,6 @@ def functions(desk: Desk) -> list[Callable[..., Record]]:
         sampling = _sampling(temperature, top_p, max_tokens, seed)
         return _ask(desk, question, ("base", "grpo"), sampling, same_instructions)
 
-    def score(completion: str, question: str, answer: str, kind: str = "diagnosis", profile: str = "medgrpo") -> Record:
-        """Score a completion with the rewards the model was trained by, and say why.
-
-        Args:
-            completion: What a model wrote, tags included.
-            question: The case it was asked.
-            answer: The reference answer.
-            kind: How the reference is judged: "diagnosis", "choice", "numeric" or "open".
-            profile: Name of the reward profile.
-
-        Returns:
-            "scores", one entry a reward with name, value, weight and why, and "total".
-        """
-        return _score(completion, question, answer, kind, profile)
-
     return [ask, compare, score]
 
 
@@ -124,15 +133,3 @@ def _unknown(desk: Desk, variant: str) -> str:
     if variant == GRPO:
         return render.no_adapter(desk.title)
     return f"There is no variant {variant!r}: use one of {', '.join(desk.variants)}."
-
-
-def _score(completion: str, question: str, answer: str, kind: str, profile: str) -> Record:
-    kinds = get_args(Kind)
-    if kind not in kinds:
-        raise gr.Error(f"There is no kind {kind!r}: use one of {', '.join(kinds)}.", print_exception=False)
-    try:
-        scores = explain(completion, Case("api", question, answer, kind), profile)  # type: ignore[arg-type]
-    except MedGRPOError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-    rows = [{"name": s.name, "value": s.value, "weight": s.weight, "why": s.why} for s in scores]
-    return {"scores": rows, "total": total(scores)}

@@ -9,9 +9,16 @@ from playwright.sync_api import expect
 pytestmark = pytest.mark.browser
 
 
-def ask(page, text, run="#run"):
+STARTED = """before => (document.querySelector('#panel-base article').dataset.id || '') !== before
+    || document.querySelector('#alerts .alert-problem:not([hidden])')"""
+
+
+def ask(page, text):
+    """Run a case and wait until the page shows that it was taken, or why not."""
+    before = panel(page, "base").get_attribute("data-id")
     page.fill("#case textarea", text)
-    page.click(run)
+    page.click("#run")
+    page.wait_for_function(STARTED, arg=before or "")
 
 
 def panel(page, variant):
@@ -49,7 +56,7 @@ def test_reasoning_follows_the_text_in_a_bounded_block(open_page):
     body = page.locator("#panel-grpo .reasoning-body")
     page.wait_for_function(
         """() => { const b = document.querySelector('#panel-grpo .reasoning-body');
-        return b.scrollHeight > b.clientHeight + 40 }"""
+        return b && b.scrollHeight > b.clientHeight + 40 }"""
     )
     assert body.evaluate("b => Math.abs(b.scrollTop) < 2 && b.clientHeight < 300")  # column-reverse: 0 is the end
     page.click("#stop")

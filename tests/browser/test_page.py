@@ -27,9 +27,12 @@ CONTRAST = """() => {
 
 
 def say(page, variant, text):
+    done = page.locator(f'#talk-{variant} article[data-phase="done"]')
+    before = done.count()
     page.fill(f"#box-{variant} textarea", text)
     page.click(f"#send-{variant}")
-    expect(page.locator(f"#send-{variant}")).to_be_enabled(timeout=20000)
+    expect(done).to_have_count(before + 1, timeout=20000)
+    expect(page.locator(f"#send-{variant}")).to_be_enabled()
 
 
 def test_a_conversation_goes_on_and_can_be_cleared(open_page):
@@ -41,8 +44,8 @@ def test_a_conversation_goes_on_and_can_be_cleared(open_page):
     expect(page.locator("#talk-grpo article")).to_have_count(2)
     expect(page.locator("#talk-grpo .asked").nth(1)).to_have_text("SHORT: and now?")
     page.click("#again-grpo")
-    expect(page.locator("#talk-grpo article").nth(1)).to_have_attribute("data-phase", "done", timeout=15000)
-    expect(page.locator("#talk-grpo article")).to_have_count(2)
+    expect(page.locator("#clear-grpo")).to_be_enabled(timeout=15000)
+    expect(page.locator('#talk-grpo article[data-phase="done"]')).to_have_count(2, timeout=15000)
     page.click("#clear-grpo")
     expect(page.locator("#talk-grpo article")).to_have_attribute("data-phase", "empty")
 
@@ -85,7 +88,7 @@ def test_a_telephone(open_page):
     page = open_page("?case=chest-pain", viewport={"width": 390, "height": 844}).page
     expect(page.locator("#case textarea")).to_have_value(re.compile("A 45"))
     page.click("#run")
-    expect(page.locator("#run")).to_be_enabled(timeout=20000)
+    expect(page.locator("#panel-grpo article")).to_have_attribute("data-phase", "done", timeout=20000)
     for name in ("Compare", "Base model"):
         page.get_by_role("tab", name=name, exact=True).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

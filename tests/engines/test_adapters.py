@@ -41,10 +41,12 @@ def test_same_greedy_text_as_peft(
             prompt = post(engine, BASE, "/apply-template", {"messages": messages})["prompt"]
             tokens = post(engine, BASE, "/tokenize", {"content": prompt, "parse_special": True})["tokens"]
             for variant, folder in ((BASE, None), (GRPO, tmp_path / "lora")):
-                expected = post(engine, BASE, "/detokenize", {"tokens": peft_tokens(model.model, folder, tokens)})
+                expected = clear_tokens(model.model, folder, tokens)
+                assert len(expected) >= 8
+                start = post(engine, BASE, "/detokenize", {"tokens": expected})["content"].strip()
                 text = "".join(engine.stream(messages, Sampling(max_tokens=32), variant))
-                assert text.strip() == expected["content"].strip()  # llama.cpp's server drops outer white space
-                texts.add(text)
+                assert text.startswith(start)  # llama.cpp's server drops outer white space, hence the strip
+                texts.add(start)
         assert len(texts) == 4, "the adapter must change the text for this test to mean anything"
     finally:
         engine.close()

@@ -1,7 +1,6 @@
 """Typed control tokens stay text, for every token of a real vocabulary and in any combination."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings

@@ -20,7 +20,7 @@ def test_default_scripts_talk_about_the_case_and_say_they_are_fake() -> None:
     assert parse(base, final=True).status == "missing"
     sections = parse(grpo, final=True)
     assert sections.status == "ok"
-    assert "chest pain" in base
+    assert "A 45-year-old man" in base
     assert "shortness of breath" in sections.reasoning
     assert "fake" in base
     assert "Fake" in sections.answer

@@ -86,7 +86,7 @@ def test_crash_after_crash_is_down_with_the_last_line(start, monkeypatch) -> Non
 
 def test_what_can_never_work_is_not_started_again(start) -> None:  # type: ignore[no-untyped-def]
     running = start(f"import sys; print('bad weights'); sys.exit({UNUSABLE})")
-    with pytest.raises(EngineError, match=r"could not be loaded: bad weights\. See "):
+    with pytest.raises(EngineError, match=r"could not be loaded: bad weights\. The log is "):
         running.address(20)
     time.sleep(0.7)
     assert running.log.read_text().count("bad weights") == 1

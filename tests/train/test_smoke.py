@@ -135,10 +135,14 @@ def test_a_run_stops_when_asked_and_resumes_without_a_step_twice(tmp_path: Path,
     assert run.checkpoints()[-1].name == f"checkpoint-{stopped.step}"
     assert any(any(values) for name, values in weights(run.adapter).items() if "lora_B" in name), "nothing was learned"
 
+    learned = weights(run.adapter)
+    finish(start("grpo", run.path, "--resume", overrides=[f"training.max_steps={stopped.step}"]))
+    assert weights(run.adapter) == learned, "a resumed run starts with the weights of its checkpoint"
+
     total = stopped.step + 2
     finish(start("grpo", run.path, "--resume", overrides=[f"training.max_steps={total}"]))
     status = run.status()
-    assert (status.phase, status.step, status.attempt) == ("finished", total, 2)
+    assert (status.phase, status.step, status.attempt) == ("finished", total, 3)
     lines = [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()]
     assert lines == list(range(1, total + 1))
     assert run.log_file(2).is_file()

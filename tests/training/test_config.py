@@ -36,6 +36,11 @@ WRONG: list[tuple[str, str, list[str]]] = [
         ["training.per_device_train_batch_size", "12 completions", "num_generations=8", "Try"],
     ),
     ("clip upside down", "grpo: {epsilon: 0.3, epsilon_high: 0.2}", ["grpo.epsilon_high", "below epsilon"]),
+    (
+        "a base that drifts",
+        "precision: bf16\ngrpo: {use_vllm: true}",
+        ["precision", "drifts", "Try precision: bf16-mixed"],
+    ),
     ("rewards in SFT", "stage: sft\nrewards: {profile: medgrpo}", ["rewards", "no such section"]),
 ]
 

@@ -26,7 +26,7 @@ SCENES = {
     "SHORT": ("Gout, perhaps.", "<reasoning>A red toe.</reasoning><answer>Gout. Next: aspirate.</answer>"),
     "LONG": ("word " * 900, f"<reasoning>{REASONING * 20}</reasoning><answer>Gout</answer>"),
     "CRASH": (
-        "All is well here. " * 12,
+        "All is well here. " * 60,
         Script(f"<reasoning>{REASONING}", fail_after=40, error="The model broke: ask again."),
     ),
     "ATTACK": (ATTACK, f"<reasoning>{ATTACK}</reasoning><answer>{ATTACK}</answer></details></article>"),

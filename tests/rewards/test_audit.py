@@ -1,0 +1,80 @@
+"""The audit passes for the profile we train with, and fails for the controls and the seed's rewards."""
+
+import pytest
+
+from medgrpo.cases import Case
+from medgrpo.parsing import compose, parse
+from medgrpo.rewards.audit import ATTACKS, audit, gold_completion
+
+QUESTION = "{} There is a friction rub. She had a cold two weeks ago. She works in an office. Blood pressure is normal."
+CASES = [
+    Case("d1", QUESTION.format("A woman has sharp pain."), "Acute pericarditis", "diagnosis", ("pericarditis",),
+    findings=("sharp pain", "friction rub")),
+    Case("d2", "A man has a hot, red big toe.", "Gout", "diagnosis", findings=("hot, red big toe",)),
+    Case("d3", "A woman is short of breath.", "Pulmonary embolism", "diagnosis", ("PE",)),
+    Case("c1", "Which drug?", "B", "choice", options={"A": "Aspirin", "B": "Heparin", "C": "Warfarin", "D": "Insulin"}),
+    Case("c2", "Is it so?", "A", "choice", options={"A": "yes", "B": "no", "C": "maybe"}),
+    Case("n1", "Na 140, Cl 104, HCO3 22: anion gap?", "14", "numeric", unit="mmol/L", tolerance=0.5),
+    Case("n2", "Eyes 3, verbal 4, motor 6: GCS?", "13", "numeric"),
+    Case("n3", "pH?", "7.35", "numeric", tolerance=0.01),
+]  # fmt: skip
+OPEN = Case("o1", "Why?", "Lack of oxygen", "open", ("hypoxia",))
+
+
+@pytest.mark.parametrize("case", [*CASES, OPEN], ids=lambda case: str(case.id))
+def test_the_profile_we_train_with_passes_on_every_kind(case: Case) -> None:
+    report = audit([case], "medgrpo")
+    assert report.passed, report.render()
+
+
+def test_it_passes_on_all_cases_together_and_says_so() -> None:
+    report = audit(CASES, "medgrpo")
+    assert report.passed, report.render()
+    assert {row.name for row in report.rows} == {attack.name for attack in ATTACKS}
+    assert "PASSED" in report.render()
+    assert report.rows[0].maximum == max(row.maximum for row in report.rows)
+
+
+def test_demonstrations_are_the_gold() -> None:
+    long = compose(
+        '"sharp pain" and "friction rub" fit. ' + "It is so. " * 20, "Acute pericarditis. Next: ECG and troponin."
+    )
+    assert audit(CASES, "medgrpo", [(CASES[0], long)]).passed
+    report = audit([CASES[0]], "medgrpo", [(CASES[0], "The answer is gout.")])
+    assert not report.passed
+    assert "gold in form: LOSES in 1 of 1 cases" in str(report)
+
+
+@pytest.mark.parametrize("profile", ["legacy", "format_only", "random"])
+def test_the_controls_and_the_seed_fail(profile: str) -> None:
+    report = audit(CASES, profile)
+    assert not report.passed
+    assert "FAILED" in report.render()
+
+
+def test_the_seed_s_failures_are_reproduced() -> None:
+    text = compose('"sharp pain" fits.\n' * 30, "Acute pericarditis.")
+    report = audit(CASES[:1], "legacy", [(CASES[0], text)])
+    failed = {row.name for row in report.rows if row.faults}
+    assert {
+        "gold in form",
+        "gold without form",
+        "well-formed but wrong",
+        "empty blocks",
+        "truncated at every tenth",
+    } <= failed
+
+
+def test_weights_that_pay_for_the_form_fail() -> None:
+    report = audit(CASES, {"format": 2.0, "tags": 1.0, "correctness": 1.0})
+    assert not report.passed
+    assert "well-formed but wrong" in str(report)
+
+
+def test_no_cases_is_no_pass() -> None:
+    assert not audit([], "medgrpo").passed
+
+
+@pytest.mark.parametrize("case", [*CASES, OPEN], ids=lambda case: str(case.id))
+def test_the_plain_gold_completion_keeps_the_form(case: Case) -> None:
+    assert parse(gold_completion(case)).status == "ok"
