@@ -43,14 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The argument parser, with one sub-command a verb."""
-    root = argparse.ArgumentParser(prog="medgrpo", description="Structured medical reasoning, learned by reward.", epilog=DISCLAIMER)
+    root = argparse.ArgumentParser(
+        prog="medgrpo", description="Structured medical reasoning, learned by reward.", epilog=DISCLAIMER
+    )
     root.add_argument("--version", action="version", version=f"medgrpo {__version__}")
     verbs = root.add_subparsers(required=True, metavar="COMMAND")
 
     one = verbs.add_parser("ask", help="answer one case with one model", epilog=DISCLAIMER)
     one.add_argument("--variant", choices=("base", "grpo"), help="which model; the GRPO model where there is one")
     _asking(one, _ask)
-    _asking(verbs.add_parser("compare", help="answer one case with the base and the GRPO model", epilog=DISCLAIMER), _compare)
+    _asking(
+        verbs.add_parser("compare", help="answer one case with the base and the GRPO model", epilog=DISCLAIMER),
+        _compare,
+    )
 
     score = verbs.add_parser("score", help="show each reward of a completion, and why")
     score.add_argument("completion", help="the completion's text, or - to read it from standard input")
@@ -73,7 +78,9 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--limit", type=int, help="number of cases (default all)")
     measure.add_argument("--arms", default="base,grpo", help=f"comma-separated: {', '.join(ARMS)} (default base,grpo)")
     measure.add_argument("--name", default="GRPO", help="name of the adapter's arm in the report (default GRPO)")
-    measure.add_argument("--join", action="append", default=[], metavar="NAME=FOLDER", help="add an earlier arm to the report")
+    measure.add_argument(
+        "--join", action="append", default=[], metavar="NAME=FOLDER", help="add an earlier arm to the report"
+    )
     measure.add_argument("--baselines", action="store_true", help="add majority, keyword rule and TF-IDF to the report")
     measure.add_argument("--workers", type=int, default=2, help="requests at the same time (default 2)")
     measure.add_argument("--max-tokens", type=int, default=320, help="most new tokens (default 320)")

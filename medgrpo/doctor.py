@@ -53,7 +53,9 @@ def _gpu() -> Finding:
     query = [command, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     if done.returncode:
-        return Finding("gpu", False, f"nvidia-smi failed ({done.stderr.strip() or done.returncode}): repair the driver.")
+        return Finding(
+            "gpu", False, f"nvidia-smi failed ({done.stderr.strip() or done.returncode}): repair the driver."
+        )
     return Finding("gpu", True, "; ".join(done.stdout.strip().splitlines()) + ".")
 
 
@@ -72,7 +74,11 @@ def _model(settings: Settings) -> Finding:
         return Finding("model", False, str(error))
     profile = PROFILES.get(settings.model)
     licence = f", licence {profile.licence}" if profile else ""
-    return Finding("model", True, f"{profile.title if profile else path.stem} ({path.stat().st_size / 1e6:.0f} MB{licence}) at {path}.")
+    return Finding(
+        "model",
+        True,
+        f"{profile.title if profile else path.stem} ({path.stat().st_size / 1e6:.0f} MB{licence}) at {path}.",
+    )
 
 
 def _adapter(settings: Settings) -> Finding:
@@ -81,18 +87,26 @@ def _adapter(settings: Settings) -> Finding:
     except MedGRPOError as error:
         return Finding("adapter", False, str(error))
     if path is None:
-        return Finding("adapter", False, f"No adapter for {settings.model} yet: train one, or set MEDGRPO_ADAPTER to a folder or Hub id.")
+        return Finding(
+            "adapter",
+            False,
+            f"No adapter for {settings.model} yet: train one, or set MEDGRPO_ADAPTER to a folder or Hub id.",
+        )
     return Finding("adapter", True, f"{path}.")
 
 
 def _packages() -> Finding:
     """Compare installed packages with the pins the project was tested with."""
     if not REQUIREMENTS.is_file():
-        return Finding("packages", True, "Installed as a package; the tested pins stand in the repository's requirements.txt.")
+        return Finding(
+            "packages", True, "Installed as a package; the tested pins stand in the repository's requirements.txt."
+        )
     pins = re.findall(r"^([A-Za-z0-9_.-]+)(?:\[.*?\])?==([^\s;#]+)", REQUIREMENTS.read_text(), re.MULTILINE)
     wrong = [f"{name} {_installed(name)} (tested {pin})" for name, pin in pins if _installed(name) != pin]
     if wrong:
-        return Finding("packages", False, f"Outside the tested set: {', '.join(wrong)}: run `pip install -r requirements.txt`.")
+        return Finding(
+            "packages", False, f"Outside the tested set: {', '.join(wrong)}: run `pip install -r requirements.txt`."
+        )
     return Finding("packages", True, f"{', '.join(f'{name} {pin}' for name, pin in pins)}, as tested.")
 
 

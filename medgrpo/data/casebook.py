@@ -96,7 +96,7 @@ def _vignette(condition: Condition, split: str, number: int, attempt: int, seen:
     told = [(item, span) for item, span in zip(items, rendered.spans, strict=True) if item.role == "finding"]
     told.sort(key=lambda pair: pair[0].statement.weight != "key")
     case = Case(
-        id=f"casebook/{split}/{number:06d}",
+        id=f"casebook/{split}/{register.name}/{number:06d}",
         question=rendered.text,
         answer=condition.name,
         kind="diagnosis",
@@ -288,6 +288,7 @@ def _resembles(one: Statement, others: Iterable[Statement]) -> bool:
 @cache
 def _absence(finding: Statement) -> Statement:
     """The finding denied, in the voices whose phrasings can take a plain "no"."""
+
     def deny(texts: Sequence[str]) -> tuple[str, ...]:
         plain = (re.sub(r"^(an?|the|some) ", "", text) for text in texts if "," not in text and len(text) < 70)
         return tuple(f"no {text}" for text in plain if not re.search(r"\b(no|not|without)\b", text))

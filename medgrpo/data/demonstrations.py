@@ -46,7 +46,8 @@ CONCLUSION = (
 
 def demonstrate(vignette: Vignette) -> str:
     """The completion: two to four quoted findings with their reasons, the nearest confuser weighed, the conclusion."""
-    rng = random.Random(f"{SEED}/demonstration/{vignette.case.id}")
+    source, split, _, number = vignette.case.id.split("/")
+    rng = random.Random(f"{SEED}/demonstration/{source}/{split}/{number}")
     sentences = _support(vignette, rng)
     sentences.append(_weigh(vignette, rng))
     sentences.append(rng.choice(CONCLUSION).format(name=in_sentence(vignette.condition.name)))

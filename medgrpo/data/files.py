@@ -107,8 +107,10 @@ def _decode(path: Path) -> str:
 
 def _check_columns(path: Path, found: list[str], names: Mapping[str, str]) -> None:
     if missing := [names[name] for name in REQUIRED if names[name] not in found]:
-        raise DataError(f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, found))}. "
-                        "Rename the columns or pass a mapping such as {'question': 'stem', 'answer': 'key'}.")
+        raise DataError(
+            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, found))}. "
+            "Rename the columns or pass a mapping such as {'question': 'stem', 'answer': 'key'}."
+        )
 
 
 Row = tuple[int, Mapping[str, Any] | str]
@@ -224,7 +226,7 @@ def _checked(case: Case) -> Case:
     """The case with a choice answer as a letter; complains where answer and kind do not go together."""
     if case.kind == "choice":
         if len(case.options) < 2:
-            raise _BadRow("a choice needs at least two options, as JSON: {\"A\": \"...\", \"B\": \"...\"}")
+            raise _BadRow('a choice needs at least two options, as JSON: {"A": "...", "B": "..."}')
         letters = [k for k, v in case.options.items() if case.answer.lower() in (k.lower(), v.lower())]
         if len(letters) != 1:
             raise _BadRow(f"answer {case.answer!r:.60} is not one of the options {', '.join(case.options)}")

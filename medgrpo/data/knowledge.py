@@ -171,7 +171,7 @@ def label_pattern(conditions: Sequence[Condition]) -> re.Pattern[str]:
     """Matches any name or alias of any condition as whole words; short capital abbreviations only in capitals."""
     labels = sorted({label for c in conditions for label in (c.name, *c.aliases)}, key=lambda s: (-len(s), s))
     parts = [re.escape(label) if _is_abbreviation(label) else f"(?i:{re.escape(label)})" for label in labels]
-    return re.compile(r"(?<!\w)(?:" + "|".join(parts) + r")(?!\w)")
+    return re.compile(r"(?<!\w)(?:" + "|".join(parts) + r")s?(?!\w)")
 
 
 def _is_abbreviation(label: str) -> bool:

@@ -19,22 +19,34 @@ ANSWER = "Outside what this model was trained for"
 ALIASES = ("Out of scope", "Outside my training", "Outside the scope of this model", "Outside my scope")
 ADVICE = "Please ask a clinician or a trusted source."
 REASONS = {
-    "other_condition": ("These findings do not fit any of the 32 conditions this model knows.",
-                        "A case is described, but it matches none of the 32 conditions that were trained.",
-                        "The picture belongs to a condition that is not among the 32 this model has learned."),
-    "question": ("This is a general question and not the description of a patient, so there is no case to diagnose.",
-                 "No patient is described here. The model only names one of 32 conditions from a case.",
-                 "This asks for knowledge or advice; the model was trained on case descriptions only."),
-    "chitchat": ("This is conversation and not a case, so there are no findings to weigh.",
-                 "No symptoms, signs or results are given, so there is nothing to diagnose.",
-                 "There is no patient in this message."),
-    "other_language": ("The message is not in English, and the model was trained on English cases only.",
-                       "This is written in another language than the English cases the model has learned."),
-    "blank": ("No findings are given, so nothing can be weighed.",
-              "The message holds no case: symptoms, signs and results are missing.",
-              "There is too little here to think about a diagnosis."),
-    "prompt_injection": ("This is an instruction and not a case, so there are no findings to weigh.",
-                         "The message gives orders but no symptoms, signs or results."),
+    "other_condition": (
+        "These findings do not fit any of the 32 conditions this model knows.",
+        "A case is described, but it matches none of the 32 conditions that were trained.",
+        "The picture belongs to a condition that is not among the 32 this model has learned.",
+    ),
+    "question": (
+        "This is a general question and not the description of a patient, so there is no case to diagnose.",
+        "No patient is described here. The model only names one of 32 conditions from a case.",
+        "This asks for knowledge or advice; the model was trained on case descriptions only.",
+    ),
+    "chitchat": (
+        "This is conversation and not a case, so there are no findings to weigh.",
+        "No symptoms, signs or results are given, so there is nothing to diagnose.",
+        "There is no patient in this message.",
+    ),
+    "other_language": (
+        "The message is not in English, and the model was trained on English cases only.",
+        "This is written in another language than the English cases the model has learned.",
+    ),
+    "blank": (
+        "No findings are given, so nothing can be weighed.",
+        "The message holds no case: symptoms, signs and results are missing.",
+        "There is too little here to think about a diagnosis.",
+    ),
+    "prompt_injection": (
+        "This is an instruction and not a case, so there are no findings to weigh.",
+        "The message gives orders but no symptoms, signs or results.",
+    ),
 }
 KINDS = {
     "other_languages": "other_language",
@@ -61,6 +73,7 @@ def out_of_scope(split: str) -> tuple[tuple[Case, str], ...]:
 
 def _train_texts(raw: dict[str, Any], split: str) -> list[tuple[str, str]]:
     """Every text; those that read like a case also once more with the noise and questions of real vignettes."""
+
     def kept(entries: list[Any]) -> list[Any]:
         return [entry for i, entry in enumerate(entries) if (i % 7 == 3) == (split == "validation")]
 
@@ -84,7 +97,7 @@ def _train_texts(raw: dict[str, Any], split: str) -> list[tuple[str, str]]:
 def _case(split: str, number: int, kind: str, text: str) -> tuple[Case, str]:
     reason = random.Random(f"{SEED}/{split}/{number}").choice(REASONS[kind])
     case = Case(
-        id=f"out_of_scope/{split}/{number:04d}",
+        id=f"out_of_scope/{split}/{kind}/{number:04d}",
         question=text,
         answer=ANSWER,
         kind="diagnosis",

@@ -5,8 +5,9 @@ TGI, a Hugging Face endpoint. A request is tried again only before its first tok
 together from two. Failures come out as `EngineError` sentences, and none of them contains the key.
 """
 
+import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from medgrpo.engines.base import BASE, GRPO, Health, Sampling
@@ -73,8 +74,16 @@ class ChatClient:
             base_url=base_url, api_key=api_key or "none", timeout=timeout, max_retries=0, http_client=http
         )
 
-    def stream(self, messages: Sequence[Message], sampling: Sampling, model: str) -> Iterator[str]:
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling, model: str, extra: Mapping[str, Any] | None = None
+    ) -> Iterator[str]:
         """Text deltas of one answer; a single attempt.
+
+        Args:
+            messages: of the chat; typed control tokens are made harmless.
+            sampling: see `Sampling`.
+            model: its name on the server.
+            extra: further fields of the request that this server understands.
 
         Raises:
             EngineError: in words, whatever went wrong; `Unreached` if a new attempt may mend it.
@@ -84,7 +93,7 @@ class ChatClient:
         harmless = without_control_tokens(messages, self._control_tokens)
         begun, finished = False, False
         try:
-            with self._open(harmless, sampling, model) as chunks:
+            with self._open(harmless, sampling, model, extra) as chunks:
                 for chunk in chunks:
                     for choice in chunk.choices[:1]:
                         finished = finished or choice.finish_reason is not None
@@ -118,7 +127,9 @@ class ChatClient:
         """Closes the connections."""
         self._client.close()
 
-    def _open(self, messages: list[Message], sampling: Sampling, model: str) -> "Stream[ChatCompletionChunk]":
+    def _open(
+        self, messages: list[Message], sampling: Sampling, model: str, extra: Mapping[str, Any] | None
+    ) -> "Stream[ChatCompletionChunk]":
         options: dict[str, Any] = {} if sampling.seed is None else {"seed": sampling.seed}
         chat: Any = messages  # our messages are plain dictionaries, the package wants its own typed ones
         stream = self._client.chat.completions.create(
@@ -128,6 +139,7 @@ class ChatClient:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
+            extra_body=extra,
             **options,
         )
         return cast("Stream[ChatCompletionChunk]", stream)
@@ -169,6 +181,11 @@ class ChatClient:
         return f" ({text.rstrip('.')})" if text else ""
 
 
+def _public(url: str) -> str:
+    """The address without a user name and password in it."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
 def _is_passing(error: Exception) -> bool:
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
@@ -192,7 +209,7 @@ class EndpointEngine:
         self.adapter = settings.adapter
         self._names = {BASE: self.model} | ({GRPO: settings.adapter} if settings.adapter else {})
         self.variants = tuple(self._names)
-        self._client = ChatClient(settings.endpoint, settings.api_key, f"The server {settings.endpoint}")
+        self._client = ChatClient(settings.endpoint, settings.api_key, f"The server {_public(settings.endpoint)}")
 
     def stream(self, messages: Sequence[Message], sampling: Sampling, variant: str) -> Iterator[str]:
         """See `Engine.stream`."""

@@ -35,6 +35,8 @@ ENVIRONMENT = {"GOMP_SPINCOUNT": "1000"}
 for gets no CPU: 2 threads on 2 busy cores wrote 3.5 tokens/s, and 21 when they sleep after a short spin (measured)."""
 PATIENCE = 120.0
 """Seconds a request waits for the model to be loaded."""
+REMEMBERED = 10_000
+"""Prompts remembered as asked; far more than the servers can have cached."""
 TITLES = {BASE: "base model", GRPO: "GRPO model"}
 
 
@@ -72,6 +74,7 @@ class LlamaCppEngine:
         self._control_tokens = base.control_tokens()
         self._secret = secrets.token_urlsafe(24)
         self._clients: dict[str, ChatClient] = {}
+        self._asked: dict[int, None] = {}
         self._lock = threading.Lock()
         context = min(context, base.setting("context_length") or context)
         self.servers = {variant: self._serve(variant, path, file, slots, context) for variant, file in adapters.items()}
@@ -83,10 +86,10 @@ class LlamaCppEngine:
                 f"There is no variant {variant!r}, only {', '.join(self.variants)}: "
                 "set MEDGRPO_ADAPTER to the folder of a trained adapter."
             )
-        server = self.servers[variant]
+        server, extra = self.servers[variant], {"cache_prompt": self._is_new(messages, variant)}
         # A restarted server has another address, so each attempt asks for it, and waits until it is loaded.
         yield from with_retries(
-            lambda: self._client(server.address(PATIENCE), variant).stream(messages, sampling, variant)
+            lambda: self._client(server.address(PATIENCE), variant).stream(messages, sampling, variant, extra)
         )
 
     def health(self) -> Health:
@@ -121,6 +124,21 @@ class LlamaCppEngine:
         command += ["--threads", str(self.threads), "--context", str(context * slots), "--slots", str(slots)]
         command += ["--address-file", str(folder / "address")]
         return LocalServer(TITLES[variant], command, folder, self._secret, ENVIRONMENT)
+
+    def _is_new(self, messages: Sequence[Message], variant: str) -> bool:
+        """False if this process was asked exactly this before.
+
+        Of a prompt that is cached as a whole llama.cpp evaluates the last token alone, in other arithmetic than the
+        first time: 9 to 20 of 24 greedy answers came out differently. Evaluated anew, they are the same to the letter.
+        Prompts that share only a beginning with an earlier one are not affected (0 of 24), and keep the gain.
+        """
+        asked = hash((variant, *((message["role"], message["content"]) for message in messages)))
+        with self._lock:
+            new = asked not in self._asked
+            self._asked[asked] = None
+            if len(self._asked) > REMEMBERED:
+                del self._asked[next(iter(self._asked))]
+        return new
 
     def _client(self, address: str, variant: str) -> ChatClient:
         """The connection pool to a server; a restarted server has a new address and gets a new one."""

@@ -16,7 +16,7 @@ from medgrpo.errors import RunError, SettingsError
 from medgrpo.evaluation import ARMS, baselines
 from medgrpo.evaluation.measures import Result, judge
 from medgrpo.evaluation.report import write_report
-from medgrpo.evaluation.run import evaluate, read_results
+from medgrpo.evaluation.run import evaluate, rejudge
 from medgrpo.parsing import compose
 
 TITLES = {"base": "base", "base-free": "base, no instructions", "base-few-shot": "base, 3 examples"}
@@ -79,7 +79,9 @@ def _options(arm: str, engine: Engine, source: str) -> dict[str, Any]:
     if arm not in ARMS:
         raise SettingsError(f"--arms {arm!r} is unknown: use {', '.join(ARMS)}.")
     if arm == "grpo" and GRPO not in engine.variants:
-        raise RunError(f"There is no adapter for {engine.model} to evaluate: set MEDGRPO_ADAPTER, or leave out the arm grpo.")
+        raise RunError(
+            f"There is no adapter for {engine.model} to evaluate: set MEDGRPO_ADAPTER, or leave out the arm grpo."
+        )
     if arm == "base-few-shot":
         return {"examples": [(case.question, text) for case, text in load_demonstrations(source, "train", 3)]}
     return {"structured": arm != "base-free"}
@@ -94,8 +96,7 @@ def _baselines(source: str, cases: Sequence[Case]) -> dict[str, list[Result]]:
 
 
 def _joined(title: str, folder: Path, cases: Sequence[Case]) -> list[Result]:
-    wanted = {case.id for case in cases}
-    results = [result for result in read_results(folder) if result.case_id in wanted]
+    results = rejudge(folder, cases)
     if not results:
         raise RunError(f"--join {title}={folder}: there is no result for these cases; run that evaluation first.")
     return results

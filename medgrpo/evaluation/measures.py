@@ -27,6 +27,7 @@ class Result:
         form: status of the parser.
         correct: of the answer section wherever it was found; None if it cannot be judged.
         why: the matcher's reason.
+        several: hedged, doubled or listed instead of answered.
         cited, real: quotations in the reasoning, and how many of them stand in the case.
         tokens, truncated, seconds: length of the answer, whether the limit cut it, and time.
     """
@@ -40,6 +41,7 @@ class Result:
     form: str
     correct: bool | None
     why: str
+    several: bool
     cited: int
     real: int
     tokens: int
@@ -51,31 +53,29 @@ class Result:
         """Right and exactly in form; a malformed answer is wrong."""
         return self.correct if self.form == "ok" or self.correct is None else False
 
-    @property
-    def hacked(self) -> bool:
-        """Hedged, doubled or listed instead of answered."""
-        return any(word in self.why for word in ("hedg", "more than one", "several", "both", "listing"))
 
-
-def judge(case: Case, text: str, *, group: str = "", seed: int = 0, tokens: int = 0, limit: int = 0, seconds: float = 0.0) -> Result:
-    """Judge one text. `limit` is the most new tokens it was allowed, 0 if unknown."""
-    sections = parse(text)
+def judge(
+    case: Case, text: str, *, seed: int = 0, tokens: int = 0, truncated: bool = False, seconds: float = 0.0
+) -> Result:
+    """Judge one text. The group of a case is the register in its id, such as "note" in casebook/test/note/000001."""
+    sections = parse(text, final=True)
     verdict = match(sections.answer, case)
     cited, real = quoted_findings(sections.reasoning, case.question)
     return Result(
         case_id=case.id,
         condition=case.answer,
-        group=group,
+        group=case.id.split("/")[2] if case.id.count("/") > 2 else "",
         seed=seed,
         text=text,
         label=sections.answer,
         form=sections.status,
         correct=verdict.correct,
         why=verdict.why,
+        several=verdict.several,
         cited=cited,
         real=real,
         tokens=tokens,
-        truncated=bool(limit) and tokens >= limit,
+        truncated=truncated,
         seconds=seconds,
     )
 
@@ -119,7 +119,7 @@ class Summary:
     form: Share
     accuracy_in_form: Share
     truncated: Share
-    hacked: Share
+    several: Share
     real_citations: Share
     mean_tokens: float
     by_condition: dict[str, Share]
@@ -140,7 +140,7 @@ def summarise(results: Sequence[Result]) -> Summary:
         form=share(r.form == "ok" for r in results),
         accuracy_in_form=share(bool(r.correct) for r in judged if r.form == "ok"),
         truncated=share(r.truncated for r in results),
-        hacked=share(r.hacked for r in results),
+        several=share(r.several for r in results),
         real_citations=share(flag for r in results for flag in [True] * r.real + [False] * (r.cited - r.real)),
         mean_tokens=sum(r.tokens for r in results) / max(1, len(results)),
         by_condition=_strict_by(judged, lambda r: r.condition),

@@ -8,14 +8,24 @@ from typing import Any
 from medgrpo.evaluation.measures import Paired, Result, Share, Summary, compare_paired, confusions, summarise
 from medgrpo.safety import DISCLAIMER
 
-COLUMNS = ("arm", "strict accuracy", "lenient accuracy", "well-formed", "accuracy if well-formed", "cut off", "hedged", "citations real", "tokens")
+COLUMNS = (
+    "arm",
+    "strict accuracy",
+    "lenient accuracy",
+    "well-formed",
+    "accuracy if well-formed",
+    "cut off",
+    "hedged",
+    "citations real",
+    "tokens",
+)
 
 
 def table(summaries: Mapping[str, Summary]) -> str:
     """A Markdown table, one row an arm, every share with its 95 % Wilson interval."""
     rows = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
     for name, s in summaries.items():
-        shares = (s.strict, s.lenient, s.form, s.accuracy_in_form, s.truncated, s.hacked, s.real_citations)
+        shares = (s.strict, s.lenient, s.form, s.accuracy_in_form, s.truncated, s.several, s.real_citations)
         rows.append(" | ".join([name, *map(_percent, shares), f"{s.mean_tokens:.0f}"]))
     return "\n".join(f"| {row} |" for row in rows)
 
@@ -46,7 +56,9 @@ def scoreboard(arms: Mapping[str, Sequence[Result]], reference: str = "") -> dic
     summaries = {name: summarise(results) for name, results in arms.items()}
     record: dict[str, Any] = {
         "arms": {name: summary.record() for name, summary in summaries.items()},
-        "confusions": {name: [[*pair, n] for pair, n in confusions(results).most_common(12)] for name, results in arms.items()},
+        "confusions": {
+            name: [[*pair, n] for pair, n in confusions(results).most_common(12)] for name, results in arms.items()
+        },
         "disclaimer": DISCLAIMER,
     }
     if reference in arms:

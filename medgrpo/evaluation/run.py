@@ -22,18 +22,29 @@ from medgrpo.prompts import Message, build_messages
 Progress = Callable[[int, int], None]
 
 
-def read_results(folder: Path) -> list[Result]:
-    """The results kept so far; a torn last line is left out."""
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The lines of `results.jsonl`; a torn one is left out."""
     path = folder / "results.jsonl"
     if not path.is_file():
         return []
-    results = []
+    results: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            results.append(Result(**json.loads(line)))
-        except (ValueError, TypeError):
+            results.append(json.loads(line))
+        except ValueError:
             continue
     return results
+
+
+def rejudge(folder: Path, cases: Sequence[Case]) -> list[Result]:
+    """The kept answers to `cases`, judged anew: texts are kept for good, verdicts follow the matcher of today."""
+    by_id = {case.id: case for case in cases}
+    fields = ("seed", "tokens", "seconds", "truncated")
+    return [
+        judge(by_id[record["case_id"]], record["text"], **{name: record[name] for name in fields})
+        for record in read_records(folder)
+        if record.get("case_id") in by_id
+    ]
 
 
 def evaluate(
@@ -66,9 +77,8 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, _describe(engine, variant, sampling, structured, len(examples)))
     _end_torn_line(folder / "results.jsonl")
-    done = {(r.case_id, r.seed): r for r in read_results(folder)}
+    done = {(result.case_id, result.seed): result for result in rejudge(folder, cases)}
     seed = sampling.seed or 0
-    missing = [case for case in cases if (case.id, seed) not in done]
     lock = threading.Lock()
 
     def one(case: Case) -> None:
@@ -76,14 +86,9 @@ def evaluate(
             return
         start = time.perf_counter()
         deltas = list(engine.stream(_messages(case.question, structured, examples), sampling, variant))
+        count, seconds = len(deltas), time.perf_counter() - start
         result = judge(
-            case,
-            "".join(deltas),
-            group=case.id.split("/")[2] if case.id.count("/") > 2 else "",
-            seed=seed,
-            tokens=len(deltas),
-            limit=sampling.max_tokens,
-            seconds=time.perf_counter() - start,
+            case, "".join(deltas), seed=seed, tokens=count, truncated=count >= sampling.max_tokens, seconds=seconds
         )
         with lock:
             done[case.id, seed] = result
@@ -91,14 +96,19 @@ def evaluate(
             if on_progress is not None:
                 on_progress(len(done), len(cases))
 
+    _for_each([case for case in cases if (case.id, seed) not in done], one, workers)
+    return [done[case.id, seed] for case in cases if (case.id, seed) in done]
+
+
+def _for_each(cases: Sequence[Case], work: Callable[[Case], None], workers: int) -> None:
+    """Run `work` on every case; the first error ends it after the cases in flight."""
     with ThreadPoolExecutor(workers) as pool:
-        pending = [pool.submit(one, case) for case in missing]
+        pending = [pool.submit(work, case) for case in cases]
         finished, rest = wait(pending, return_when=FIRST_EXCEPTION)
         for future in rest:
             future.cancel()
         for future in finished:
             future.result()
-    return [done[case.id, seed] for case in cases if (case.id, seed) in done]
 
 
 def _messages(question: str, structured: bool, examples: Sequence[tuple[str, str]]) -> list[Message]:

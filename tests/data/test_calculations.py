@@ -27,32 +27,43 @@ WORKED = [
     ("qsofa", {"respiratory_rate": 21, "systolic": 101, "confusion": 0}, 0),
     (
         "cha2ds2_vasc",
-        {"age": 75, "female": 1, "heart_failure": 1, "hypertension": 1, "diabetes": 1, "stroke": 1,
-         "vascular": 1},
+        {"age": 75, "female": 1, "heart_failure": 1, "hypertension": 1, "diabetes": 1, "stroke": 1, "vascular": 1},
         9,
     ),
     (
         "cha2ds2_vasc",
-        {"age": 65, "female": 0, "heart_failure": 0, "hypertension": 1, "diabetes": 0, "stroke": 0,
-         "vascular": 0},
+        {"age": 65, "female": 0, "heart_failure": 0, "hypertension": 1, "diabetes": 0, "stroke": 0, "vascular": 0},
         2,
     ),
     (
         "cha2ds2_vasc",
-        {"age": 64, "female": 0, "heart_failure": 0, "hypertension": 0, "diabetes": 0, "stroke": 1,
-         "vascular": 0},
+        {"age": 64, "female": 0, "heart_failure": 0, "hypertension": 0, "diabetes": 0, "stroke": 1, "vascular": 0},
         2,
     ),
     (
         "wells",
-        {"heart_rate": 101, "leg_signs": 1, "likeliest": 1, "immobile": 1, "previous": 1,
-         "haemoptysis": 1, "cancer": 1},
+        {
+            "heart_rate": 101,
+            "leg_signs": 1,
+            "likeliest": 1,
+            "immobile": 1,
+            "previous": 1,
+            "haemoptysis": 1,
+            "cancer": 1,
+        },
         12.5,
     ),
     (
         "wells",
-        {"heart_rate": 100, "leg_signs": 0, "likeliest": 1, "immobile": 1, "previous": 0,
-         "haemoptysis": 0, "cancer": 0},
+        {
+            "heart_rate": 100,
+            "leg_signs": 0,
+            "likeliest": 1,
+            "immobile": 1,
+            "previous": 0,
+            "haemoptysis": 0,
+            "cancer": 0,
+        },
         4.5,
     ),
 ]
@@ -89,8 +100,11 @@ def test_sizes_splits_and_gold() -> None:
 
 def test_hard_uses_texts_of_its_own() -> None:
     def shapes(split: str) -> set[str]:
-        return {case.question.split()[0] + case.question[-12:] for case in load_cases("calculations", split)
-                if "glasgow" not in case.id}
+        return {
+            case.question.split()[0] + case.question[-12:]
+            for case in load_cases("calculations", split)
+            if "glasgow" not in case.id
+        }
 
     assert len(shapes("hard") & shapes("train")) <= 2
 

@@ -54,7 +54,7 @@ def test_every_bad_row_is_listed_with_its_line(tmp_path: Path) -> None:
         "l,too few fields,Gout",
         "m,\0nul,Gout,,,,,train",
         f"n,{'x' * 100_000},Gout,,,,,train",
-        "o,one option,A,choice,,,\"{\"\"A\"\": \"\"x\"\"}\",train",
+        'o,one option,A,choice,,,"{""A"": ""x""}",train',
     ]
     report = read_file(write(tmp_path, "bad.csv", "\n".join(rows)))
     assert [case.id for case in report.cases] == ["a"]
@@ -123,11 +123,16 @@ def test_column_mapping(tmp_path: Path) -> None:
 
 
 def test_jsonl(tmp_path: Path) -> None:
-    rows = ['{"question": "a", "answer": "B", "options": {"A": "x", "B": "y"}, "split": "test"}', "{broken", "[1]",
-            '{"question": "b", "answer": 7, "kind": "numeric", "tolerance": NaN, "split": "test"}',
-            '{"question": "c", "answer": 7.5, "kind": "numeric", "tolerance": 0.5, "split": "test"}',
-            '{"question": "d \\u2028 e", "answer": "Gout", "aliases": ["podagra", "uric"], "split": "test"}',
-            '{"question": "\\ud800", "answer": "Gout"}', "[" * 100_000]
+    rows = [
+        '{"question": "a", "answer": "B", "options": {"A": "x", "B": "y"}, "split": "test"}',
+        "{broken",
+        "[1]",
+        '{"question": "b", "answer": 7, "kind": "numeric", "tolerance": NaN, "split": "test"}',
+        '{"question": "c", "answer": 7.5, "kind": "numeric", "tolerance": 0.5, "split": "test"}',
+        '{"question": "d \\u2028 e", "answer": "Gout", "aliases": ["podagra", "uric"], "split": "test"}',
+        '{"question": "\\ud800", "answer": "Gout"}',
+        "[" * 100_000,
+    ]
     report = read_file(write(tmp_path, "a.jsonl", "\n".join(rows)))
     found = [(case.answer, case.kind) for case in report.cases]
     assert found == [("B", "choice"), ("7.5", "numeric"), ("Gout", "diagnosis")]
@@ -139,8 +144,14 @@ def test_parquet(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     import pyarrow.parquet as parquet
 
-    table = pyarrow.table({"question": ["a", None], "answer": ["B", "x"], "split": ["test", "test"],
-                           "options": [{"A": "x", "B": "y"}, None]})
+    table = pyarrow.table(
+        {
+            "question": ["a", None],
+            "answer": ["B", "x"],
+            "split": ["test", "test"],
+            "options": [{"A": "x", "B": "y"}, None],
+        }
+    )
     path = tmp_path / "a.parquet"
     parquet.write_table(table, path)
     report = read_file(path)

@@ -66,7 +66,7 @@ def save_peft(model: Any, folder: Path, **options: Any) -> None:
                 weight.normal_(0, 0.1)
             if "lora_" in name:
                 weight.copy_(weight.half().float())
-    peft.save_pretrained(folder)
+    peft.save_pretrained(folder, save_embedding_layers=False)
     peft.unload()
 
 
@@ -93,7 +93,7 @@ def clear_tokens(model: Any, folder: Path | None, tokens: list[int]) -> list[int
     if peft:
         peft.unload()
     best, second = torch.stack(output.logits)[:, 0].topk(2).values.T
-    clear = (best - second > 0.02).long().cumprod(0)
+    clear = (best - second > 0.004).long().cumprod(0)
     return [int(token) for token in output.sequences[0, len(tokens) :][clear.bool()]]
 
 

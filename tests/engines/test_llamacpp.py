@@ -75,21 +75,16 @@ def test_the_adapter_at_scale_zero_is_the_base(adapter: Path, engine: LlamaCppEn
 
 @pytest.mark.parametrize("variant", [BASE, GRPO])
 def test_greedy_text_does_not_depend_on_earlier_questions(engine: LlamaCppEngine, variant: str) -> None:
-    cases = [
-        MESSAGES,
-        build_messages("A girl of 3 has a barking cough and stridor at night."),
-        build_messages("Fever."),
-    ]
-    texts = [
-        ["".join(engine.stream(case, Sampling(max_tokens=32), variant)) for case in order]
-        for order in (cases, cases[::-1])
-    ]
-    assert texts[0] == texts[1][::-1]
-    fresh = LlamaCppEngine(Settings(adapter=engine.adapter, threads=2))
-    try:
-        assert "".join(fresh.stream(cases[1], Sampling(max_tokens=32), variant)) == texts[0][1]
-    finally:
-        fresh.close()
+    """Neither on a shared beginning that is cached, nor on the same question asked before."""
+    cases = [f"A {age}-year-old {who} with fever and cough." for age, who in ((9, "boy"), (31, "nurse"), (80, "man"))]
+
+    def answers(cases: list[str]) -> dict[str, str]:
+        sampling = Sampling(max_tokens=40)
+        return {case: "".join(engine.stream(build_messages(case), sampling, variant)) for case in cases}
+
+    first = answers(cases)
+    assert answers(cases[::-1]) == first
+    assert answers([cases[0]]) == answers([cases[0]]) == {cases[0]: first[cases[0]]}
 
 
 def test_seed_and_temperature(engine: LlamaCppEngine) -> None:

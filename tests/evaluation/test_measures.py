@@ -27,10 +27,10 @@ def test_a_quotation_counts_as_real_only_if_it_stands_in_the_case() -> None:
     assert (judge(CASE, WRONG).cited, judge(CASE, WRONG).real) == (1, 0)
 
 
-def test_truncation_is_reaching_the_limit() -> None:
-    assert judge(CASE, RIGHT, tokens=320, limit=320).truncated
-    assert not judge(CASE, RIGHT, tokens=319, limit=320).truncated
-    assert not judge(CASE, RIGHT, tokens=319).truncated
+def test_an_answer_that_names_several_conditions_is_counted_as_such() -> None:
+    both = judge(CASE, compose("x", "Acute myocardial infarction or aortic dissection"))
+    assert (both.correct, both.several) == (False, True)
+    assert not judge(CASE, RIGHT).several
 
 
 def test_the_summary_counts_what_it_says() -> None:

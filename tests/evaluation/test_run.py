@@ -8,9 +8,9 @@ import pytest
 from medgrpo.cases import Case
 from medgrpo.engines import Health, Sampling
 from medgrpo.errors import EngineError, RunError
-from medgrpo.evaluation.report import scoreboard, table, write_report
-from medgrpo.evaluation.run import evaluate, read_results
 from medgrpo.evaluation.measures import summarise
+from medgrpo.evaluation.report import scoreboard, table, write_report
+from medgrpo.evaluation.run import evaluate, read_records
 from medgrpo.parsing import compose
 from medgrpo.prompts import Message
 
@@ -42,7 +42,7 @@ class Counting:
 def test_an_interrupted_evaluation_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(EngineError):
         evaluate(Counting(break_at=3), "grpo", CASES, tmp_path)
-    assert len(read_results(tmp_path)) == 3
+    assert len(read_records(tmp_path)) == 3
     again = Counting()
     results = evaluate(again, "grpo", CASES, tmp_path)
     assert len(again.asked) == 3
@@ -58,7 +58,7 @@ def test_a_torn_last_line_is_answered_again(tmp_path: Path) -> None:
     again = Counting()
     assert len(evaluate(again, "grpo", CASES, tmp_path)) == 6
     assert len(again.asked) == 1
-    assert len(read_results(tmp_path)) == 6
+    assert len(read_records(tmp_path)) == 6
 
 
 def test_other_settings_need_another_folder(tmp_path: Path) -> None:
