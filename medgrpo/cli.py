@@ -192,7 +192,7 @@ def _profile(name: str) -> str:
 
 
 def _score(options: argparse.Namespace) -> int:
-    from medgrpo.rewards import explain
+    from medgrpo.rewards import explain, total
 
     scores = explain(_text(options.completion), _case(options.case), _profile(options.profile))
     if options.json:
@@ -201,8 +201,7 @@ def _score(options: argparse.Namespace) -> int:
     for score in scores:
         value = "  none" if score.value is None else f"{score.value:6.3f}"
         print(f"{score.name:12} {value} × {score.weight:<5g} {score.why}")
-    total = sum(score.value * score.weight for score in scores if score.value is not None)
-    print(f"{'total':12} {total:6.3f}")
+    print(f"{'total':12} {total(scores) or 0.0:6.3f}")
     return 0
 
 

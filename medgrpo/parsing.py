@@ -41,7 +41,7 @@ def _unfinished(shortest: int) -> str:
 _TAIL = re.compile(rf"<{_GAP}/?{_GAP}(?:{_unfinished(1)})?", re.IGNORECASE | re.ASCII)
 _TORN = re.compile(rf"<{_GAP}(?:/{_GAP}(?:{_unfinished(1)})?|(?:{_unfinished(3)}))", re.IGNORECASE | re.ASCII)
 _LONGEST_TAIL = len("</reasoning") + 3 * 8
-_VISIBLE = re.compile(r"\w")
+_SAYS = re.compile(r"[^\W_]")  # a letter or a digit of any script
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ class Sections:
     Attributes:
         reasoning: without tags and outer white space.
         answer: likewise.
-        status: "ok" if the whole text is exactly one non-blank reasoning block and then one non-blank answer block,
-        with
+        status: "ok" if the whole text is exactly one non-blank reasoning block and then one non-blank answer block, with
             nothing but white space around them; "repaired" if it has tags but not that form; "missing" if it has none.
         phase: the section at the end of the text, "" between and after the blocks: what a stream is writing just now.
     """
@@ -129,8 +128,8 @@ def neutralise_tags(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """True if nothing in the text can be seen: white space, control and zero-width characters only."""
-    return not _VISIBLE.search(text) and not any(c.isprintable() and not c.isspace() for c in text)
+    """True if the text says nothing: it has no letter and no digit, so "." and "---" are as blank as white space."""
+    return not _SAYS.search(text)
 
 
 def _end(text: str, final: bool) -> int:

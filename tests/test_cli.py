@@ -1,7 +1,11 @@
 import io
 import json
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from medgrpo.cli import main
 from medgrpo.data import load_cases
@@ -83,3 +87,45 @@ def test_the_audit_of_the_shipped_profile_passes_and_of_the_legacy_one_fails(
 ) -> None:
     assert main(["audit", "--limit", "8"]) == 0
     assert main(["audit", "--limit", "8", "--profile", "legacy"]) == 1
+
+
+def other_base(folder: Path) -> str:
+    """A PEFT adapter whose tensors fit a model of another width."""
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "other/model"}
+    (folder / "adapter_config.json").write_text(json.dumps(settings | {"target_modules": ["q_proj"]}))
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    shapes = {"lora_A": (2, 32), "lora_B": (32, 2)}
+    tensors = {f"{layer}.{name}.weight": np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return str(folder)
+
+
+def text_file(folder: Path) -> str:
+    (folder / "model.gguf").write_text("This is no model.")
+    return str(folder / "model.gguf")
+
+
+@pytest.mark.parametrize(
+    ("variable", "make", "says"),
+    [
+        ("MEDGRPO_MODEL", lambda folder: str(folder / "missing.gguf"), "Set MEDGRPO_MODEL"),
+        ("MEDGRPO_MODEL", text_file, "GGUF"),
+        ("MEDGRPO_ADAPTER", lambda folder: "./nowhere", "There is no adapter at './nowhere'"),
+        ("MEDGRPO_ADAPTER", other_base, "adapter"),
+    ],
+)
+def test_unfit_files_are_one_sentence_and_exit_code_2(
+    variable: str,
+    make: Callable[[Path], str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MEDGRPO_ENGINE", "llamacpp")
+    monkeypatch.setenv(variable, make(tmp_path))
+    assert main(["ask", CASE]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1

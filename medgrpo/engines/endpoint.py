@@ -8,7 +8,7 @@ together from two. Failures come out as `EngineError` sentences, and none of the
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from medgrpo.engines.base import BASE, GRPO, Health, Sampling
 from medgrpo.engines.control_tokens import without_control_tokens
@@ -19,7 +19,6 @@ from medgrpo.settings import Settings
 
 if TYPE_CHECKING:
     from openai import Stream
-    from openai.types.chat import ChatCompletionChunk
 
 TRIES, PAUSE = 3, 0.25
 """Attempts of a request until its first token, and seconds between them (twice that, then four times)."""
@@ -95,15 +94,15 @@ class ChatClient:
         try:
             with self._open(harmless, sampling, model, extra) as chunks:
                 for chunk in chunks:
-                    for choice in chunk.choices[:1]:
-                        finished = finished or choice.finish_reason is not None
-                        if choice.delta.content:
+                    for choice in chunk.get("choices", [])[:1]:
+                        finished = finished or choice.get("finish_reason") is not None
+                        if content := choice["delta"].get("content"):
                             begun = True
-                            yield choice.delta.content
+                            yield content
         except OpenAIError as error:
             kind = Unreached if not begun and _is_passing(error) else EngineError
             raise kind(self._sentence(error, model, begun)) from error
-        except ValueError as error:  # a line of the stream that is no JSON
+        except (ValueError, KeyError, AttributeError, TypeError) as error:  # no JSON, or another kind of it
             raise EngineError(f"{self.where} sent no chat completion: check that the address ends in /v1.") from error
         if not finished:
             raise EngineError(f"{self.where} stopped in the middle of an answer: ask again.")
@@ -129,20 +128,23 @@ class ChatClient:
 
     def _open(
         self, messages: list[Message], sampling: Sampling, model: str, extra: Mapping[str, Any] | None
-    ) -> "Stream[ChatCompletionChunk]":
-        options: dict[str, Any] = {} if sampling.seed is None else {"seed": sampling.seed}
-        chat: Any = messages  # our messages are plain dictionaries, the package wants its own typed ones
-        stream = self._client.chat.completions.create(
-            model=model,
-            messages=chat,
-            stream=True,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
-            extra_body=extra,
-            **options,
+    ) -> "Stream[dict[str, Any]]":
+        """The chunks as plain dictionaries: making the package's typed objects of them costs half the client's time."""
+        from openai import Stream
+
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": messages,
+            "stream": True,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            **({} if sampling.seed is None else {"seed": sampling.seed}),
+            **(extra or {}),
+        }
+        return self._client.post(
+            "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=Stream[dict[str, Any]]
         )
-        return cast("Stream[ChatCompletionChunk]", stream)
 
     def _sentence(self, error: Exception, model: str, begun: bool) -> str:
         from openai import APIConnectionError, APIStatusError, APITimeoutError

@@ -37,13 +37,17 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def rejudge(folder: Path, cases: Sequence[Case]) -> list[Result]:
-    """The kept answers to `cases`, judged anew: texts are kept for good, verdicts follow the matcher of today."""
+    """The kept answers to `cases`, judged anew: texts are kept for good, verdicts follow the matcher of today.
+
+    One result a case and seed; if an answer stands there twice, the later one counts.
+    """
     by_id = {case.id: case for case in cases}
     fields = ("seed", "tokens", "seconds", "truncated")
+    records = {(record["case_id"], record["seed"]): record for record in read_records(folder)}
     return [
-        judge(by_id[record["case_id"]], record["text"], **{name: record[name] for name in fields})
-        for record in read_records(folder)
-        if record.get("case_id") in by_id
+        judge(by_id[case_id], record["text"], **{name: record[name] for name in fields})
+        for (case_id, _), record in records.items()
+        if case_id in by_id
     ]
 
 
@@ -102,13 +106,14 @@ def evaluate(
 
 def _for_each(cases: Sequence[Case], work: Callable[[Case], None], workers: int) -> None:
     """Run `work` on every case; the first error ends it after the cases in flight."""
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         pending = [pool.submit(work, case) for case in cases]
-        finished, rest = wait(pending, return_when=FIRST_EXCEPTION)
-        for future in rest:
-            future.cancel()
+        finished, _ = wait(pending, return_when=FIRST_EXCEPTION)
         for future in finished:
             future.result()
+    finally:  # also when a person presses Ctrl+C
+        pool.shutdown(cancel_futures=True)
 
 
 def _messages(question: str, structured: bool, examples: Sequence[tuple[str, str]]) -> list[Message]:

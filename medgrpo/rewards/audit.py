@@ -94,10 +94,11 @@ class Row:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What every attack earned under a profile."""
+    """What every attack earned under a profile, on the cases of one source."""
 
     profile: str
     cases: int
+    source: str = ""
     rows: tuple[Row, ...] = field(default=())
 
     @property
@@ -105,13 +106,18 @@ class AuditReport:
         return self.cases > 0 and not any(row.faults for row in self.rows)
 
     def render(self) -> str:
-        """A Markdown table and the conclusion."""
+        """A Markdown table, its columns aligned for a terminal, and the conclusion."""
+        widths = [max((len(text) for text in column), default=0) for column in zip(*map(_cells, self.rows), strict=True)]
+        wide, _, _, last = widths = [max(pair) for pair in zip((10, 7, 7, 7), widths or (0,) * 4, strict=True)]
         lines = [
-            f"Audit of the reward profile {self.profile} on {self.cases} cases",
+            f"Audit of the reward profile {self.profile} on {self.cases} cases" + f" of {self.source}" * bool(self.source),
             "",
-            "| completion | mean | max | verdict |",
-            "|---|---:|---:|---|",
-            *(f"| {row.name} | {row.mean:.3f} | {row.maximum:.3f} | {row.verdict} |" for row in self.rows),
+            f"| {'completion':{wide}} |    mean |     max | {'verdict':{last}} |",
+            f"|{'-' * (wide + 2)}|--------:|--------:|{'-' * (last + 2)}|",
+            *(
+                f"| {name:{wide}} | {mean:>7} | {most:>7} | {verdict:{last}} |"
+                for name, mean, most, verdict in map(_cells, self.rows)
+            ),
             "",
             f"{'PASSED' if self.passed else 'FAILED'}: {self}",
         ]

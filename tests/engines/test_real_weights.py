@@ -17,9 +17,9 @@ from medgrpo.engines.llamacpp import LlamaCppEngine
 from medgrpo.prompts import build_messages
 from medgrpo.settings import Settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 CASES = ("A 45-year-old man has chest pain and shortness of breath.", "A girl of 3 has a barking cough at night.")
-NEW = 40
+NEW = 32
 
 
 def full_precision(source: Path, target: Path) -> Path:
@@ -107,7 +107,6 @@ def test_smollm2(smollm2: Path, tmp_path: Path, post: Callable[..., Any]) -> Non
     check_model(smollm2, tmp_path, post)
 
 
-@pytest.mark.timeout(900)
 def test_qwen2(tmp_path: Path, post: Callable[..., Any]) -> None:
     path = os.environ.get("MEDGRPO_TEST_QWEN_GGUF", "")
     if not path:
