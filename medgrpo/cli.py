@@ -207,16 +207,16 @@ def _score(options: argparse.Namespace) -> int:
 
 def _audit(options: argparse.Namespace) -> int:
     from medgrpo.data import load_cases, load_demonstrations
-    from medgrpo.rewards.audit import audit
+    from medgrpo.rewards.audit import audit_sources
 
     try:
         demonstrations = load_demonstrations(options.source, options.split, options.limit)
     except DataError:
         demonstrations = None
     cases = load_cases(options.source, options.split, options.limit)
-    report = audit(cases, _profile(options.profile), demonstrations)
-    print(report.render())
-    return 0 if report.passed else 1
+    reports = audit_sources(cases, _profile(options.profile), demonstrations)
+    print("\n\n".join(report.render() for report in reports))
+    return 0 if all(report.passed for report in reports) else 1
 
 
 def _evaluate(options: argparse.Namespace) -> int:

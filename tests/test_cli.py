@@ -129,3 +129,12 @@ def test_unfit_files_are_one_sentence_and_exit_code_2(
     assert says in error
     assert "Traceback" not in error
     assert error.count("\n") == 1
+
+
+def test_a_mixture_is_audited_source_by_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "--source", "casebook+out_of_scope", "--limit", "8"]) == 0
+    out = capsys.readouterr().out
+    assert "on 4 cases of casebook\n" in out
+    assert "on 4 cases of out_of_scope\n" in out
+    assert out.count("PASSED") == 2
+    assert len({len(line) for line in out.splitlines() if line.startswith("|")}) == 1  # the columns are aligned

@@ -51,6 +51,18 @@ def test_exactly_the_form_is_ok(text: str) -> None:
     assert parse(text, final=True).status == "ok"
 
 
+@pytest.mark.parametrize("nothing", ["", " \n", ".", "...", "-- _ --", "\u200b", "\0", "🤒"])
+def test_a_block_that_says_nothing_breaks_the_form(nothing: str) -> None:
+    assert is_blank(nothing)
+    assert parse(compose(nothing, "Gout")).status == parse(compose("a", nothing)).status == "repaired"
+
+
+@pytest.mark.parametrize("something", ["B", "14", "½", "٣", "痛風", "é."])
+def test_a_letter_or_a_digit_of_any_script_fills_a_block(something: str) -> None:
+    assert not is_blank(something)
+    assert parse(compose(something, something)).status == "ok"
+
+
 @pytest.mark.parametrize(
     ("text", "reasoning", "answer", "status"),
     [

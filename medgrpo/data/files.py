@@ -16,6 +16,7 @@ from typing import Any, cast, get_args
 
 from medgrpo.cases import Case, Kind
 from medgrpo.errors import DataError
+from medgrpo.matching import states_condition
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 REQUIRED = ("question", "answer")
@@ -94,8 +95,8 @@ def split_by_hash(text: str) -> str:
 
 
 def kind_of(answer: str) -> Kind:
-    """How to judge a free answer nobody labelled: a short one is a label, a longer one is open text."""
-    return "diagnosis" if len(answer.split()) <= 8 else "open"
+    """How to judge a free answer nobody labelled: a short one that names a condition is a diagnosis, all else is open."""
+    return "diagnosis" if len(answer.split()) <= 8 and states_condition(answer) else "open"
 
 
 def _decode(path: Path) -> str:

@@ -11,13 +11,14 @@ from functools import lru_cache
 from medgrpo.cases import Case
 from medgrpo.matching.choice import match_choice
 from medgrpo.matching.diagnosis import match_diagnosis
+from medgrpo.matching.names import names_condition
 from medgrpo.matching.numeric import match_numeric
 from medgrpo.matching.numeric import states_unit as _states_unit
 from medgrpo.matching.text import bare, before_next_step, visible, words
 from medgrpo.matching.verdict import Match
 from medgrpo.parsing import is_blank
 
-__all__ = ["LONGEST", "Match", "match", "states_unit"]
+__all__ = ["LONGEST", "Match", "match", "states_condition", "states_unit"]
 
 LONGEST = 4_000
 """Characters of an answer that is read."""
@@ -60,6 +61,11 @@ def _copies(text: str, question: str) -> bool:
 def _runs(text: str) -> frozenset[tuple[str, ...]]:
     spoken = words(text)
     return frozenset(zip(*(spoken[i:] for i in range(5)), strict=False))
+
+
+def states_condition(text: str) -> bool:
+    """Whether a text names a condition by a word the diagnosis matcher knows, so that it can tell it from others."""
+    return any(map(names_condition, words(visible(text))))
 
 
 def states_unit(predicted: str, case: Case) -> bool:

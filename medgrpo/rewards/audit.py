@@ -7,7 +7,7 @@ more than a third of gold. A training run starts only after it passed. Profiles 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from medgrpo.cases import Case
@@ -97,9 +97,9 @@ class AuditReport:
     """What every attack earned under a profile, on the cases of one source."""
 
     profile: str
+    source: str
     cases: int
-    source: str = ""
-    rows: tuple[Row, ...] = field(default=())
+    rows: tuple[Row, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -107,21 +107,14 @@ class AuditReport:
 
     def render(self) -> str:
         """A Markdown table, its columns aligned for a terminal, and the conclusion."""
-        widths = [max((len(text) for text in column), default=0) for column in zip(*map(_cells, self.rows), strict=True)]
-        wide, _, _, last = widths = [max(pair) for pair in zip((10, 7, 7, 7), widths or (0,) * 4, strict=True)]
-        lines = [
-            f"Audit of the reward profile {self.profile} on {self.cases} cases" + f" of {self.source}" * bool(self.source),
-            "",
-            f"| {'completion':{wide}} |    mean |     max | {'verdict':{last}} |",
-            f"|{'-' * (wide + 2)}|--------:|--------:|{'-' * (last + 2)}|",
-            *(
-                f"| {name:{wide}} | {mean:>7} | {most:>7} | {verdict:{last}} |"
-                for name, mean, most, verdict in map(_cells, self.rows)
-            ),
-            "",
-            f"{'PASSED' if self.passed else 'FAILED'}: {self}",
-        ]
-        return "\n".join(lines)
+        table = [(row.name, f"{row.mean:.3f}", f"{row.maximum:.3f}", row.verdict) for row in self.rows]
+        table = [("completion", "mean", "max", "verdict"), *table]
+        wide, widest = (max(len(cells[i]) for cells in table) for i in (0, 3))
+        lines = [f"| {name:{wide}} | {mean:>7} | {most:>7} | {says:{widest}} |" for name, mean, most, says in table]
+        lines.insert(1, f"|{'-' * (wide + 2)}|--------:|--------:|{'-' * (widest + 2)}|")
+        where = f" of {self.source}" if self.source else ""
+        title = f"Audit of the reward profile {self.profile} on {self.cases} case{'s' * (self.cases != 1)}{where}"
+        return "\n".join([title, "", *lines, "", f"{'PASSED' if self.passed else 'FAILED'}: {self}"])
 
     def __str__(self) -> str:
         if self.passed:
@@ -139,7 +132,7 @@ def audit(
     """Scores gold and every attack on every case.
 
     Args:
-        cases: of one source; wrong answers are taken from the other cases.
+        cases: of one source (else see `audit_sources`); wrong answers are taken from the other cases of the same kind.
         profile: a name from `PROFILES`, or rewards with weights.
         demonstrations: gold completions; a case without one gets a plain one made from its fields.
     """
@@ -149,7 +142,25 @@ def audit(
     }
     ids = [target.case.id for target in targets]
     rows = [_row(attack, earned, ids) for attack in ATTACKS if any(earned[attack.name])]
-    return AuditReport(profile if isinstance(profile, str) else "with weights of your own", len(targets), tuple(rows))
+    name = profile if isinstance(profile, str) else "with weights of your own"
+    source = "+".join(dict.fromkeys(target.case.source for target in targets if target.case.source))
+    return AuditReport(name, source, len(targets), tuple(rows))
+
+
+def audit_sources(
+    cases: Sequence[Case],
+    profile: str | Mapping[str, float] = "medgrpo",
+    demonstrations: Sequence[tuple[Case, str]] | None = None,
+) -> list[AuditReport]:
+    """`audit` for a mixture, one report a source: what answers one source ("outside what this model was trained for")
+    is no wrong answer to attack another with.
+    """
+    parts: dict[str, tuple[list[Case], list[tuple[Case, str]]]] = {}
+    for case in cases:
+        parts.setdefault(case.source, ([], []))[0].append(case)
+    for case, text in demonstrations or ():
+        parts.setdefault(case.source, ([], []))[1].append((case, text))
+    return [audit(own, profile, told) for own, told in parts.values()]
 
 
 def gold_completion(case: Case) -> str:
@@ -190,7 +201,7 @@ def _row(attack: Attack, earned: Mapping[str, list[list[float]]], ids: Sequence[
 def _verdict(attack: Attack, faults: Sequence[str], count: int) -> str:
     if not faults:
         return {"gold": "wins", "right": "right, and less than gold"}.get(attack.role, "loses")
-    where = f"in {len(faults)} of {count} cases"
+    where = f"in {len(faults)} of {count} case{'s' * (count != 1)}"
     if attack.role == "gold":
         return f"LOSES {where}"
     return f"PAYS TOO MUCH {where}"
@@ -199,10 +210,10 @@ def _verdict(attack: Attack, faults: Sequence[str], count: int) -> str:
 def _targets(cases: Sequence[Case], demonstrations: Sequence[tuple[Case, str]]) -> list[Target]:
     gold = {case.id: (case, gold_completion(case)) for case in cases}
     gold |= {case.id: (case, text) for case, text in demonstrations}
-    names = list(
-        dict.fromkeys([case.answer for case, _ in gold.values() if case.kind in ("diagnosis", "open")] + list(_LABELS))
-    )
-    return [Target(case, text, _wrong(case, names)) for case, text in gold.values()]
+    names: dict[str, dict[str, None]] = {}
+    for case, _ in gold.values():
+        names.setdefault(case.kind, {})[case.answer] = None
+    return [Target(case, text, _wrong(case, [*names[case.kind], *_LABELS])) for case, text in gold.values()]
 
 
 def _wrong(case: Case, names: Sequence[str]) -> tuple[str, ...]:
@@ -215,7 +226,8 @@ def _wrong(case: Case, names: Sequence[str]) -> tuple[str, ...]:
         except ValueError:
             value = 0.0
         return tuple(f"{value + step * (1 + 3 * case.tolerance):g} {case.unit}".strip() for step in (1, -1, 2, 10))
-    return tuple(name for name in names if match(name, case).correct is not True and name not in case.aliases)[:32]
+    wrong = (name for name in names if match(name, case).correct is not True and name not in case.aliases)
+    return tuple(dict.fromkeys(wrong))[:32]
 
 
 def _two_answers(t: Target) -> Iterable[str]:

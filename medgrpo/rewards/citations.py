@@ -14,7 +14,7 @@ from medgrpo.rewards.reading import Reading, Scored
 
 ENOUGH = 2
 """Findings to cite for full credit, or all of them if the case has fewer."""
-LARGEST_SHARE = 0.6
+LARGEST_SHARE = 0.7
 """Share of the question's characters that may be quoted, unless its findings alone are more."""
 MOST_QUOTES = 40
 """Quotes that are read; more than that is no selection."""

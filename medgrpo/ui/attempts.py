@@ -30,7 +30,7 @@ def attempts(case: Case, gold: str) -> dict[str, str]:
         "Gold": gold,
         "Right, no form": f"{sections.reasoning}\n\n{sections.answer}",
         "Form, wrong answer": compose(sections.reasoning, wrong),
-        "Form only": compose("...", "..."),
+        "Form only": compose("The findings point to one answer.", "It is hard to say."),
         "Two answers": compose(sections.reasoning, f"{case.answer} or {other}"),
         "Case copied": compose(case.question, case.answer),
         "Cut off": gold[: len(gold) // 2],

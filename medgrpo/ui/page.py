@@ -43,7 +43,7 @@ def build_app(settings: Settings, desk: Desk | None = None) -> gr.Blocks:
                 with gr.Tab(render.TITLES[variant], id=variant):
                     chats.append(chat.layout(desk, variant))
             with gr.Tab("Rewards", id="rewards") as tab:
-                rewards_tab.build(tab)
+                rewards_tab.build(tab, desk, visits)
             with gr.Tab("About", id="about"):
                 gr.Markdown(about.text(desk), elem_id="about")
         compare.wire(side_by_side, desk, visits)

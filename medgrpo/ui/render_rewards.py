@@ -10,7 +10,8 @@ def sheet(scores: Sequence[Score]) -> str:
     """One row a reward: bar, value times weight, why; the total below."""
     whole = total(scores)
     rows = "".join(_row(score) for score in scores)
-    most = sum(score.weight for score in scores if score.weight > 0 and score.value is not None)
+    earning = (score for score in scores if score.name != "length" and score.value is not None)  # length can only cost
+    most = sum(score.weight for score in earning if score.weight > 0)
     return (
         f'<div class="sheet"><table><caption class="sr">Score of each reward</caption><tbody>{rows}</tbody>'
         f'<tfoot><tr><th scope="row">Total</th><td class="bar">{_bar(whole, most)}</td>'
@@ -20,7 +21,7 @@ def sheet(scores: Sequence[Score]) -> str:
 
 def _row(score: Score) -> str:
     if score.value is None:
-        value = '<span class="none">not judged</span>'
+        value = '<span class="none">no score</span>'
     else:
         value = f"{score.value:.2f} × {score.weight:g} = <b>{score.value * score.weight:.2f}</b>"
     return (
@@ -45,19 +46,23 @@ def group(totals: Sequence[float | None], advantages: Sequence[float]) -> str:
     widest = max(map(abs, advantages), default=0.0)
     rows = "".join(
         f'<tr><th scope="row">Completion {number}</th><td class="sum">{_number(whole)}</td>'
-        f'<td class="both"><div>{_both_ways(advantage, widest)}</div></td><td class="sum"><b>{advantage:+.2f}</b></td>'
+        f'<td class="both"><div>{_both_ways(advantage, widest)}</div></td><td class="sum"><b>{_signed(advantage)}</b></td>'
         f'<td class="fate">{_fate(advantage)}</td></tr>'
         for number, (whole, advantage) in enumerate(zip(totals, advantages, strict=True), 1)
     )
     return (
         '<div class="sheet group"><table><thead><tr><td></td><th scope="col" class="sum">Total</th>'
-        '<th scope="col" colspan="2">Advantage</th><th scope="col">Training makes it</th></tr></thead>'
+        '<td class="both"></td><th scope="col" class="sum">Advantage</th><th scope="col">Training makes it</th></tr></thead>'
         f"<tbody>{rows}</tbody></table>{_moral(totals, advantages)}</div>"
     )
 
 
 def _number(total: float | None) -> str:
-    return "not judged" if total is None else f"{total:.2f}"
+    return "no score" if total is None else f"{total:.2f}"
+
+
+def _signed(advantage: float) -> str:
+    return f"{advantage:+.2f}".replace("-", "−")
 
 
 def _both_ways(advantage: float, widest: float) -> str:

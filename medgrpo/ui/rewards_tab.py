@@ -1,23 +1,28 @@
 """The Rewards tab: what each reward gives a completion and why, and what a group of completions teaches.
 
-Every number comes from the functions the trainer uses (`medgrpo.rewards`). It needs no model and no GPU.
+Every number comes from the functions the trainer uses (`medgrpo.rewards`). It needs no model and no GPU; where there is a
+model, it can be asked for a completion too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from medgrpo.errors import MedGRPOError
+from medgrpo.errors import EngineError, MedGRPOError
 from medgrpo.rewards import PROFILES, advantages, explain, total
 from medgrpo.ui import render, render_rewards
 from medgrpo.ui.attempts import attempts, cases
 from medgrpo.ui.controls import page_html
+from medgrpo.ui.desk import Desk
+from medgrpo.ui.state import Visits
+from medgrpo.ui.stream import Question, answers
 
 PROFILE = "medgrpo"
 WEIGHTS = PROFILES[PROFILE]
 GROUP, MOST = 4, 8
+PLACE = "rewards"
 KINDS = [
     "Gold",
     "Right, no form",
@@ -83,6 +88,27 @@ def pick(title: str) -> tuple[str, list[str]]:
     return shown, [made[kind] for kind in FIRST]
 
 
+def written(desk: Desk, visits: Visits, visitor: str, title: str) -> Iterator[str]:
+    """What the trained model (without an adapter the base model) writes for the case with this title, growing.
+
+    Raises:
+        EngineError: it cannot be asked, or broke; the text so far stays.
+    """
+    found = cases().get(title)
+    if found is None:
+        return
+    stop = visits.begin(visitor, PLACE)
+    try:
+        for (panel,) in answers(desk, [Question(found[0].question, desk.variants[-1])], stop):
+            if panel.phase == "error":
+                raise EngineError(panel.note)
+            if panel.text and not stop.is_set():
+                yield panel.text
+    finally:
+        stop.set()
+        visits.end(visitor, PLACE, stop)
+
+
 @dataclass(frozen=True)
 class Parts:
     """The components of the tab."""
@@ -90,6 +116,7 @@ class Parts:
     case: gr.Dropdown
     profile: gr.Dropdown
     kind: gr.Radio
+    ask: gr.Button
     text: gr.HTML
     completion: gr.Textbox
     sheet: gr.HTML
@@ -99,10 +126,11 @@ class Parts:
     group: gr.HTML
 
 
-def build(tab: gr.Tab) -> None:
+def build(tab: gr.Tab, desk: Desk, visits: Visits) -> None:
     """Place the components inside the tab and join them to the functions above."""
     parts = _layout()
-    _wire(tab, parts)
+    _wire(tab, parts, visits)
+    _wire_model(parts, desk, visits)
 
 
 def _layout() -> Parts:
@@ -111,6 +139,7 @@ def _layout() -> Parts:
             case = gr.Dropdown([], label="Case", elem_id="reward-case", filterable=True)
             text = page_html('<p class="teach">Loading the cases.</p>', "reward-text")
             kind = gr.Radio(KINDS, value="Gold", label="Try", elem_id="reward-kind")
+            ask = gr.Button("Ask the model", elem_id="reward-ask", size="sm")
             completion = gr.Textbox(label="Completion", lines=9, max_lines=20, elem_id="reward-completion")
         with gr.Column(scale=1, min_width=300):
             profile = gr.Dropdown(list(PROFILES), value=PROFILE, label="Rewards", elem_id="reward-profile")
@@ -127,7 +156,7 @@ def _layout() -> Parts:
             boxes = [_box(number) for number in range(1, MOST + 1)]
         with gr.Column(scale=1, min_width=300):
             group = page_html("", "group-sheet")
-    return Parts(case, profile, kind, text, completion, sheet, size, boxes, weights, group)
+    return Parts(case, profile, kind, ask, text, completion, sheet, size, boxes, weights, group)
 
 
 def _box(number: int) -> gr.Textbox:
@@ -135,7 +164,7 @@ def _box(number: int) -> gr.Textbox:
     return gr.Textbox(label=label, lines=3, max_lines=6, visible=shown, elem_id=f"group-{number}")
 
 
-def _wire(tab: gr.Tab, parts: Parts) -> None:
+def _wire(tab: gr.Tab, parts: Parts, visits: Visits) -> None:
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
     def first(title: str | None) -> object:
@@ -145,12 +174,13 @@ def _wire(tab: gr.Tab, parts: Parts) -> None:
             raise gr.Error(str(error), print_exception=False) from error
         return gr.skip() if title else gr.Dropdown(titles, value=titles[0])
 
-    def chosen(title: str, kind: str, size: float) -> list[object]:
+    def chosen(title: str, kind: str, size: float, request: gr.Request) -> list[object]:
         shown, texts = pick(title)
         texts = [text if number < size else "" for number, text in enumerate(texts)]
-        return [shown, example(title, kind), *texts]
+        return [shown, example(title, kind, request), *texts]
 
-    def example(title: str, kind: str) -> str:
+    def example(title: str, kind: str, request: gr.Request) -> str:
+        visits.stop(str(request.session_hash), PLACE)
         found = cases().get(title)
         return attempts(*found)[kind] if found else ""
 
@@ -186,3 +216,16 @@ def _wire(tab: gr.Tab, parts: Parts) -> None:
         trigger_mode="always_last",
         **quiet,
     )
+
+
+def _wire_model(parts: Parts, desk: Desk, visits: Visits) -> None:
+    def ask(title: str, request: gr.Request) -> Iterator[str]:
+        try:
+            yield from written(desk, visits, str(request.session_hash), title)
+        except MedGRPOError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    parts.ask.click(
+        ask, [parts.case], [parts.completion], show_progress="minimal", concurrency_id="engine",
+        api_visibility="private",
+    )  # fmt: skip

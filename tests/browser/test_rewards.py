@@ -18,6 +18,11 @@ def test_a_completion_is_scored_as_it_is_edited_and_a_group_reacts_to_weights(op
     page.fill("#reward-completion textarea", "<script>window.__pwn=1</script> nothing")
     expect(sheet.locator("tfoot .sum")).not_to_have_text(before)
     assert page.evaluate("window.__pwn") is None
+    page.locator("#reward-ask").click()
+    expect(page.locator("#reward-completion textarea")).to_have_value(
+        re.compile("Gout. Rest.\\n</answer>"), timeout=15000
+    )
+    expect(sheet.locator("tbody")).to_contain_text("4 of 4 tags")
     group = page.locator("#group-sheet tbody tr")
     expect(group).to_have_count(4)
     expect(group.nth(0)).to_contain_text("more likely")

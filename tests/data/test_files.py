@@ -174,6 +174,13 @@ def test_choice_answers_become_letters(tmp_path: Path) -> None:
     assert read_file(write(tmp_path, "c.jsonl", json.dumps(row))).cases[0].answer == "B"
 
 
+def test_a_short_answer_that_names_no_condition_is_open(tmp_path: Path) -> None:
+    """The diagnosis matcher could not tell "Vitamin C. Zinc." from "Vitamin C."; open text has to equal the reference."""
+    rows = "question,answer,kind\na,Vitamin C,\nb,Serous otitis media,\nc,Vitamin C,diagnosis\n"
+    kinds = [case.kind for case in read_file(write(tmp_path, "k.csv", rows)).cases]
+    assert kinds == ["open", "diagnosis", "diagnosis"]
+
+
 def test_missing_files_and_other_types(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no file"):
         read_file(tmp_path / "none.csv")

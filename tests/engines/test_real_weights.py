@@ -42,8 +42,11 @@ def full_precision(source: Path, target: Path) -> Path:
     return target
 
 
-def transformers_texts(gguf: Path, lora: Path) -> tuple[Any, dict[tuple[str, str], str]]:
-    """The tokenizer, and greedy text of each case for base and grpo; saves a random LoRA to `lora` on the way."""
+def transformers_texts(gguf: Path, lora: Path, tie: float) -> tuple[Any, dict[tuple[str, str], str]]:
+    """The tokenizer, and greedy text of each case for base and grpo, up to where the two best tokens are nearer than `tie`.
+
+    Saves the random LoRA it uses to `lora`.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -67,22 +70,32 @@ def transformers_texts(gguf: Path, lora: Path) -> tuple[Any, dict[tuple[str, str
         for variant in (BASE, GRPO):
             with torch.no_grad(), peft.disable_adapter() if variant == BASE else contextlib.nullcontext():
                 output = peft.generate(
-                    **prompt, max_new_tokens=NEW, do_sample=False, eos_token_id=stop, pad_token_id=stop
+                    **prompt,
+                    max_new_tokens=NEW,
+                    do_sample=False,
+                    eos_token_id=stop,
+                    pad_token_id=stop,
+                    return_dict_in_generate=True,
+                    output_logits=True,
                 )
-            new = output[0, prompt["input_ids"].shape[1] :]
+            best, second = torch.stack(output.logits)[:, 0].topk(2).values.T
+            clear = (best - second > tie).long().cumprod(0).bool()
+            assert clear.sum() >= NEW // 2, f"{case} {variant}: a near tie too early in {best - second}"
+            new = output.sequences[0, prompt["input_ids"].shape[1] :][clear]
             texts[case, variant] = tokenizer.decode(new, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return tokenizer, texts
 
 
-def check_model(gguf: Path, folder: Path, post: Callable[..., Any]) -> None:
-    tokenizer, expected = transformers_texts(gguf, folder / "lora")
+def check_model(gguf: Path, folder: Path, post: Callable[..., Any], tie: float) -> None:
+    tokenizer, expected = transformers_texts(gguf, folder / "lora", tie)
     assert len(set(expected.values())) == 4, "the adapter must change the text for this test to mean anything"
     exact = full_precision(gguf, folder / "exact.gguf")
     engine = LlamaCppEngine(Settings(model=str(exact), adapter=str(folder / "lora"), threads=2))
     try:
         check_template(engine, tokenizer, post)
         for (case, variant), text in expected.items():
-            assert "".join(engine.stream(build_messages(case), Sampling(max_tokens=NEW), variant)) == text.strip()
+            written = "".join(engine.stream(build_messages(case), Sampling(max_tokens=NEW), variant))
+            assert written.startswith(text.strip())
     finally:
         engine.close()
 
@@ -104,11 +117,11 @@ def check_template(engine: LlamaCppEngine, tokenizer: Any, post: Callable[..., A
 
 
 def test_smollm2(smollm2: Path, tmp_path: Path, post: Callable[..., Any]) -> None:
-    check_model(smollm2, tmp_path, post)
+    check_model(smollm2, tmp_path, post, tie=0.001)
 
 
 def test_qwen2(tmp_path: Path, post: Callable[..., Any]) -> None:
     path = os.environ.get("MEDGRPO_TEST_QWEN_GGUF", "")
     if not path:
         pytest.skip("MEDGRPO_TEST_QWEN_GGUF does not name a Qwen2 GGUF file")
-    check_model(Path(path).resolve(), tmp_path, post)
+    check_model(Path(path).resolve(), tmp_path, post, tie=0.02)  # its keys are large, and kept in half precision

@@ -42,7 +42,7 @@ def test_demonstrations_are_the_gold() -> None:
     assert audit(CASES, "medgrpo", [(CASES[0], long)]).passed
     report = audit([CASES[0]], "medgrpo", [(CASES[0], "The answer is gout.")])
     assert not report.passed
-    assert "gold in form: LOSES in 1 of 1 cases" in str(report)
+    assert "gold in form: LOSES in 1 of 1 case" in str(report)
 
 
 @pytest.mark.parametrize("profile", ["legacy", "format_only", "random"])

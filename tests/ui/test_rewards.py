@@ -1,10 +1,14 @@
 """The Rewards tab shows what the trainer's own functions say."""
 
 import pytest
+from helpers import desk_of
 
+from medgrpo.engines.fake import FakeEngine, Script
+from medgrpo.errors import EngineError
 from medgrpo.rewards import PROFILES, Score, advantages, explain, total
 from medgrpo.ui import render_rewards, rewards_tab
 from medgrpo.ui.attempts import attempts, cases
+from medgrpo.ui.state import Visits
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +63,28 @@ def test_a_group_uses_the_weights_and_the_trainers_arithmetic(first):
     shown = rewards_tab.compare_group(title, texts, weights)
     for whole, advantage in zip(totals, advantages(totals), strict=True):
         assert f"{whole:.2f}" in shown
-        assert f"{advantage:+.2f}" in shown
+        assert f"{advantage:+.2f}".replace("-", "−") in shown
     assert shown.count("more likely") == 1
+
+
+def test_the_model_can_be_asked_for_a_completion(first):
+    title, _, gold = first
+    engine = FakeEngine({"base": Script("Gout"), "grpo": Script(gold)})
+    *_, last = rewards_tab.written(desk_of(engine), Visits(), "ann", title)
+    assert last == gold
+    assert list(rewards_tab.written(desk_of(engine), Visits(), "ann", "no such case")) == []
+
+
+def test_a_model_that_breaks_says_so_and_a_stopped_one_writes_no_more(first):
+    broken = FakeEngine({"base": Script("one two three four five", fail_after=2, error="It broke: ask again.")})
+    with pytest.raises(EngineError, match="It broke"):
+        list(rewards_tab.written(desk_of(broken), Visits(), "ann", first[0]))
+    visits = Visits()
+    slow = FakeEngine({"base": Script("word " * 400)}, delay=0.01)
+    texts = rewards_tab.written(desk_of(slow), visits, "ann", first[0])
+    next(texts)
+    visits.stop("ann", rewards_tab.PLACE)
+    assert list(texts) == []
 
 
 def test_a_group_without_differences_teaches_nothing():
@@ -69,8 +93,13 @@ def test_a_group_without_differences_teaches_nothing():
     assert "at least two" in render_rewards.group([1.0], [0.0])
 
 
+def test_gold_fills_the_bar_of_the_total(first):
+    _, case, gold = first
+    assert render_rewards.sheet(explain(gold, case)).rsplit("<tfoot>")[1].count("fill w100") == 1
+
+
 def test_reasons_are_escaped():
     shown = render_rewards.sheet([Score("format", -0.5, 1.0, "<b>no</b>"), Score("tags", None, 1.0, "n/a")])
     assert "&lt;b&gt;no" in shown
     assert "fill down w50" in shown
-    assert "not judged" in shown
+    assert "no score" in shown
