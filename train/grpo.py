@@ -91,14 +91,14 @@ def audit_rewards(config: RunConfig, attempt: Attempt) -> None:
     if attempt.skip_audit or config.rewards.audit == "skip":
         attempt.note("The reward audit was skipped.")
         return
-    from medgrpo.rewards.audit import audit
+    from medgrpo.rewards.audit import audit_sources
 
-    for source in config.data.source.split("+"):
-        report = audit(load_cases(source, config.data.split, 32, config.seed), reward_weights(config))
+    cases = load_cases(config.data.source, config.data.split, 64, config.seed)
+    for report in audit_sources(cases, reward_weights(config)):
         if not report.passed:
             print(report.render())
             raise RunError(
-                f"The rewards failed their audit on {source}: {report} "
+                f"The rewards failed their audit: {report} "
                 "Mend rewards.weights, set rewards.audit: skip for a control arm, or train anyway with --skip-audit."
             )
 
