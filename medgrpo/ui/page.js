@@ -136,4 +136,5 @@
     } else if (tries) setTimeout(() => open(tries - 1), 100);
   };
   if (shared) open(100);
+  document.documentElement.dataset.medgrpo = "ready";
 }

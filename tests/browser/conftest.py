@@ -49,6 +49,7 @@ class Opened:
         self.page.on("request", self._request)
         self.page.goto(url)
         self.page.wait_for_selector("#case textarea")
+        self.page.wait_for_selector("html[data-medgrpo=ready]")  # before that, shortcuts do nothing yet
 
     def _request(self, request):
         if not request.url.startswith((self.origin, "data:", "blob:")):
