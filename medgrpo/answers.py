@@ -1,6 +1,6 @@
 """One question, one variant, one answer record, growing while the model writes.
 
-The record is what the page renders, `--json` prints, the API returns and the export stores; see DESIGN's answer record.
+The record is what the page renders, `--json` prints, the API returns and the export stores.
 """
 
 import time

@@ -59,7 +59,7 @@ def check_init_adapter(init_adapter: str, lora: Lora) -> None:
 def _load_with_unsloth(config: RunConfig, cache: Path) -> tuple[Any, Any, Any]:
     """Unsloth's patched model; it must be imported before trl, transformers and peft, hence the late imports."""
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
-    os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "1")  # its compilation did not end in 5 minutes: see FACTS
+    os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "1")  # its compilation did not end in 5 minutes on an H100
     try:
         from unsloth import FastLanguageModel
     except (ImportError, NotImplementedError) as error:
