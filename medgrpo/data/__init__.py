@@ -1,6 +1,6 @@
 """Cases and demonstrations from every source, behind two functions.
 
-Sources: "casebook", "calculations", "out_of_scope", the name of a Hub adapter (`hub.ADAPTERS`), or a path ending in
+Sources: "casebook", "practice", "calculations", "out_of_scope", the name of a Hub adapter (`hub.ADAPTERS`), or a path ending in
 .csv, .jsonl or .parquet; several joined by "+". Generated sources keep their splits apart by construction; training
 cases of the others are de-duplicated and lose everything that shares 64 characters with a held-out case.
 Importing this package loads none of datasets, torch or pandas.
@@ -19,6 +19,8 @@ from medgrpo.errors import DataError
 
 log = logging.getLogger(__name__)
 GENERATED = ("casebook", "calculations", "out_of_scope")
+PRACTICE = "practice"
+"""Further casebook vignettes in words that no demonstration used: what GRPO learns from. It has a train split only."""
 
 Pair = tuple[Case, str]  # a case and its demonstration; "" where the source has none
 
@@ -74,6 +76,11 @@ def _source(name: str, split: str) -> list[Pair]:
         from medgrpo.data.demonstrations import demonstrate
 
         return [(vignette.case, demonstrate(vignette)) for vignette in vignettes(split)]
+    if name == PRACTICE:
+        from medgrpo.data.casebook import vignettes
+        from medgrpo.data.demonstrations import demonstrate
+
+        return [(vignette.case, demonstrate(vignette)) for vignette in vignettes(PRACTICE) if split == "train"]
     if name == "calculations":
         from medgrpo.data.calculations import calculations
 
@@ -88,7 +95,7 @@ def _source(name: str, split: str) -> list[Pair]:
         from medgrpo.data.demonstrations import in_form
 
         return [(case, in_form(*told) if told else "") for case, told in load_hub(name, split)]
-    known = ", ".join((*GENERATED, *ADAPTERS))
+    known = ", ".join((*GENERATED, PRACTICE, *ADAPTERS))
     raise DataError(f"unknown source {name!r}. Use {known}, or a path ending in {', '.join(SUFFIXES)}.")
 
 
@@ -104,7 +111,7 @@ def _file_cases(path: Path) -> tuple[Case, ...]:
 
 def _without_leaks(groups: dict[str, list[Pair]]) -> dict[str, list[Pair]]:
     """Training pairs; those not generated lose repeats and whatever overlaps with a held-out case of such a source."""
-    outside = [name for name in groups if name not in GENERATED]
+    outside = [name for name in groups if name not in (*GENERATED, PRACTICE)]
     held_out: list[Case] = []
     for name in outside:
         adapter = find_adapter(name)

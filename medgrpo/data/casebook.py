@@ -20,9 +20,17 @@ from medgrpo.data.registers import Item, Person, Register, registers_of, render
 from medgrpo.errors import DataError
 
 SEED = "casebook-1"  # changing it changes every vignette
-SIZES = {"train": 150, "validation": 20, "test": 20, "hard": 20}  # vignettes a condition
-SHARES = (("train", 0.55), ("validation", 0.70), ("test", 0.85), ("hard", 1.0))  # upper bounds of the hash
-DETAIL = {"train": 0.3, "validation": 0.3, "test": 0.3, "hard": 0.5}  # share with a detail that points elsewhere
+SIZES = {"train": 600, "practice": 150, "validation": 20, "test": 20, "hard": 20}  # vignettes a condition
+SHARES = (
+    ("train", 0.40),
+    ("practice", 0.55),
+    ("validation", 0.70),
+    ("test", 0.85),
+    ("hard", 1.0),
+)  # bounds of the hash
+DETAIL = 0.3  # share with a detail that points elsewhere; in the hard split HARD_DETAIL
+HARD_DETAIL = 0.5
+BRIEF = 0.2  # share of one-liners: two or three findings and nothing else
 ADULT = 18
 
 # words that tie a statement to a sex, and to the years in which a woman can be pregnant
@@ -80,17 +88,19 @@ def vignettes(split: str) -> tuple[Vignette, ...]:
 
 def _vignette(condition: Condition, split: str, number: int, attempt: int, seen: Set[frozenset[str]]) -> Vignette:
     rng = random.Random(f"{SEED}/{split}/{number}/{attempt}")
-    register = rng.choice(registers_of(split))
+    register = rng.choice(registers_of(split, brief=rng.random() < BRIEF))
     patient = _Patient(condition, split, register, rng)
     findings = patient.findings(seen)
-    negatives = patient.negatives(findings)
-    history = patient.history(findings + negatives)
+    negatives = [] if register.brief else patient.negatives(findings)
+    history = [] if register.brief else patient.history(findings + negatives)
     items = [Item("finding", each) for each in findings]
     items += [Item("negative", each, each.against) for each in negatives]
     items += [Item("history", each) for each in history]
-    if rng.random() < DETAIL[split] and (detail := patient.detail(findings, findings + negatives + history)):
-        items.append(detail)
-    items += [Item("noise", each) for each in patient.noise()]
+    if not register.brief:
+        share = HARD_DETAIL if split == "hard" else DETAIL
+        if rng.random() < share and (detail := patient.detail(findings, findings + negatives + history)):
+            items.append(detail)
+        items += [Item("noise", each) for each in patient.noise()]
     rng.shuffle(items)
     rendered = render(register, split, Person(patient.age, patient.male, patient.avoid), items, rng)
     told = [(item, span) for item, span in zip(items, rendered.spans, strict=True) if item.role == "finding"]
@@ -113,6 +123,7 @@ class _Patient:
 
     def __init__(self, condition: Condition, split: str, register: Register, rng: random.Random) -> None:
         self.condition, self.split, self.voice, self.rng = condition, split, register.voice, rng
+        self.brief = register.brief
         self.hard = split == "hard"
         self.male = rng.random() < condition.male
         self.age = rng.randint(max(condition.age[0], ADULT), max(condition.age[1], ADULT))
@@ -133,17 +144,18 @@ class _Patient:
         return any(statement.against or not self.avoid.search(each) for each in self.said(statement))
 
     def said(self, statement: Statement) -> tuple[str, ...]:
-        return statement.phrasings(self.voice, self.hard)
+        return statement.phrasings(self.voice, self.split)
 
     def findings(self, seen: Set[frozenset[str]]) -> list[Statement]:
-        """Three to eight findings whose set belongs to this split, a new one while there are new ones to be had.
+        """Three to eight findings whose set belongs to this split, a new one while there are new ones to be had; two or
+        three in a brief register (more where this split has no such set).
 
         Raises DataError if no set belongs to this split.
         """
         for attempt in range(2000):
-            drawn = self._draw()
+            drawn = self._draw_few(self.rng.choice((2, 2, 3)) + attempt // 500) if self.brief else self._draw()
             ids = frozenset(each.id for each in drawn)
-            if len(ids) < 3 or (ids in seen and attempt < 100):
+            if len(ids) < (2 if self.brief else 3) or (ids in seen and attempt < 20):
                 continue
             if split_of(self.condition.slug, ids) == self.split:
                 return drawn
@@ -175,6 +187,21 @@ class _Patient:
             spare = [d for d in drawn if d.weight != "key" or sum(k.weight == "key" for k in drawn) > 3]
             drawn.remove(rng.choice(spare or drawn))
         return drawn if any(each.weight == "key" for each in drawn) else []
+
+    def _draw_few(self, wanted: int) -> list[Statement]:
+        """Typical findings, the first two key ones; one key finding alone needs two others beside it."""
+        drawn: list[Statement] = []
+        pool = [each for each in self.condition.findings if not each.atypical]
+        self.rng.shuffle(pool)
+        keys = [each for each in pool if each.weight == "key"]
+        for each in keys:
+            if len(drawn) < 2:
+                drawn += self.usable([each], drawn)
+        wanted = max(wanted, 3 if len(drawn) < 2 else 2)
+        for each in pool:
+            if len(drawn) < wanted and each not in drawn:
+                drawn += self.usable([each], drawn)
+        return drawn if len(drawn) >= wanted and drawn[0].weight == "key" else []
 
     def negatives(self, taken: list[Statement]) -> list[Statement]:
         chosen: list[Statement] = []
@@ -210,7 +237,7 @@ class _Patient:
             for each in self.usable(self.condition.findings, findings)
             if each.weight == "key" and _plain(each) and not each.values and not _resembles(each, findings)
         ]
-        return [made for each in usable if self.said(made := _absence(each))]
+        return [made for each in usable if self.said(made := _absence(each, self.split))]
 
     def _borrowed(self, taken: list[Statement]) -> list[Item]:
         mine = [*self.condition.findings, *taken]
@@ -286,12 +313,12 @@ def _resembles(one: Statement, others: Iterable[Statement]) -> bool:
 
 
 @cache
-def _absence(finding: Statement) -> Statement:
+def _absence(finding: Statement, split: str) -> Statement:
     """The finding denied, in the voices whose phrasings can take a plain "no"."""
 
     def deny(texts: Sequence[str]) -> tuple[str, ...]:
         plain = (re.sub(r"^(an?|the|some) ", "", text) for text in texts if "," not in text and len(text) < 70)
         return tuple(f"no {text}" for text in plain if not re.search(r"\b(no|not|without)\b", text))
 
-    say, hard = deny(finding.say.prose), deny(finding.hard.prose)
-    return replace(finding, id=f"absent_{finding.id}", say=Phrasings(say, say), hard=Phrasings(hard, hard))
+    said = Phrasings(*[deny(finding.phrasings("prose", split))] * 2)
+    return replace(finding, id=f"absent_{finding.id}", say=said, hard=said)

@@ -18,6 +18,10 @@ from medgrpo.errors import DataError
 HERE = Path(__file__).parent
 FOLDER = HERE / "knowledge"
 VOICES = ("note", "prose", "patient")
+RESERVED = {"practice": 5, "validation": 6}
+"""Which of seven phrasings belongs to one split alone."""
+RESERVED_FROM = 14
+"""Shorter lists are said by all splits but hard."""
 
 Voice = Literal["note", "prose", "patient"]
 
@@ -56,8 +60,17 @@ class Statement:
     frequency: float = 1.0
     against: str = ""
 
-    def phrasings(self, voice: Voice, hard: bool) -> tuple[str, ...]:
-        return (self.hard if hard else self.say).of(voice)
+    def phrasings(self, voice: Voice, split: str) -> tuple[str, ...]:
+        """What this split may say. Of a long list under `say` one seventh is practice's alone and one seventh
+        validation's alone, so that both ask in words that the demonstrations never used; test shares those of train.
+        """
+        if split == "hard":
+            return self.hard.of(voice)
+        said = self.say.of(voice)
+        if len(said) < RESERVED_FROM:
+            return said
+        pool = RESERVED.get(split)
+        return tuple(text for i, text in enumerate(said) if (i % 7 == pool if pool else i % 7 not in RESERVED.values()))
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class Register:
     opener: Mapping[str, Sequence[str]]
     question: Mapping[str, Sequence[str]]
     leads: Mapping[str, Sequence[str]]
+    brief: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,28 @@ class Rendered:
 def load_registers() -> tuple[Register, ...]:
     raw: dict[str, Any] = read_yaml(HERE / "registers.yaml")
     return tuple(
-        Register(name, r["voice"], tuple(r["join"]), r["orders"], r["opener"], r["question"], {s: r[s] for s in SLOTS})
+        Register(
+            name,
+            r["voice"],
+            tuple(r["join"]),
+            _by_split(r["orders"]),
+            _by_split(r["opener"]),
+            _by_split(r["question"]),
+            leads={slot: r.get(slot, ["{x}."]) for slot in SLOTS},
+            brief=bool(r.get("brief", False)),
+        )
         for name, r in raw.items()
     )
 
 
-def registers_of(split: str) -> tuple[Register, ...]:
-    """The registers whose frames include this split."""
-    return tuple(register for register in load_registers() if split in register.opener)
+def _by_split(frames: Mapping[str, Any]) -> dict[str, Any]:
+    """Practice is told in the frames of train."""
+    return {**frames, "practice": frames["train"]} if "train" in frames else dict(frames)
+
+
+def registers_of(split: str, brief: bool = False) -> tuple[Register, ...]:
+    """The brief or the full registers whose frames include this split."""
+    return tuple(each for each in load_registers() if split in each.opener and each.brief == brief)
 
 
 def render(register: Register, split: str, who: Person, items: Sequence[Item], rng: random.Random) -> Rendered:
@@ -86,7 +101,7 @@ def render(register: Register, split: str, who: Person, items: Sequence[Item], r
     person = _person(who.age, who.male)
     marked: dict[str, list[str]] = {slot: [] for slot in SLOTS}
     for index, item in enumerate(items):
-        phrasings = item.statement.phrasings(register.voice, split == "hard")
+        phrasings = item.statement.phrasings(register.voice, split)
         if item.role in ("finding", "history"):
             phrasings = tuple(each for each in phrasings if not who.avoid.search(each))
         words = _fill(rng.choice(phrasings), item.statement, rng)

@@ -72,7 +72,9 @@ def out_of_scope(split: str) -> tuple[tuple[Case, str], ...]:
 
 
 def _train_texts(raw: dict[str, Any], split: str) -> list[tuple[str, str]]:
-    """Every text; those that read like a case also once more with the noise and questions of real vignettes."""
+    """Every text; those that read like a case also with one to three lines of noise and the questions of real vignettes,
+    so that neither length nor manner tells what is outside.
+    """
 
     def kept(entries: list[Any]) -> list[Any]:
         return [entry for i, entry in enumerate(entries) if (i % 7 == 3) == (split == "validation")]
@@ -82,15 +84,15 @@ def _train_texts(raw: dict[str, Any], split: str) -> list[tuple[str, str]]:
     for condition in kept(raw["other_conditions"]):
         for register in load_registers()[:3]:
             for text in condition[register.voice]:
-                rng = random.Random(f"{SEED}/{text}")
-                plain = text.rstrip(".")
-                said = rng.choice(noise)[register.voice]
-                said = f"The patient {said}" if register.voice == "prose" else said
-                parts = [f"{plain}.", f"{said}."]
-                if register.voice == "patient":
-                    rng.shuffle(parts)
-                framed = " ".join([*parts, rng.choice(register.question[split])])
-                texts += [("other_condition", text), ("other_condition", framed)]
+                texts.append(("other_condition", text))
+                for lines in (1, 2, 3):
+                    rng = random.Random(f"{SEED}/{lines}/{text}")
+                    said = [each[register.voice] for each in rng.sample(noise, lines)]
+                    said = [f"The patient {each}." if register.voice == "prose" else f"{each}." for each in said]
+                    parts = [text.rstrip(".") + ".", *said]
+                    if register.voice == "patient":
+                        rng.shuffle(parts)
+                    texts.append(("other_condition", " ".join([*parts, rng.choice(register.question[split])])))
     return texts
 
 

@@ -94,7 +94,7 @@ _SCORES: dict[str, ScoreFunction] = {
 REWARDS: dict[str, RewardFunction] = {name: _function(name, score) for name, score in _SCORES.items()}
 
 PROFILES: dict[str, dict[str, float]] = {
-    "medgrpo": {"format": 0.5, "tags": 0.25, "correctness": 2.0, "numeric": 0.5, "reasoning": 0.5, "length": 0.25},
+    "medgrpo": {"format": 0.5, "tags": 0.25, "correctness": 2.0, "numeric": 0.5, "reasoning": 1.0, "length": 0.25},
     "legacy": {
         "legacy_xmlcount": 1.0,
         "legacy_soft_format": 1.0,

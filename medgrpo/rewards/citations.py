@@ -78,7 +78,9 @@ def _supports(quote: str, finding: str) -> bool:
 
 
 def _allowance(question: str, findings: tuple[str, ...]) -> float:
-    return max(LARGEST_SHARE * len(question), min(1.25 * sum(map(len, findings)), 0.9 * len(question)))
+    """Characters that may be quoted; the findings always, since a one-liner may hold nothing else."""
+    told = sum(map(len, findings))
+    return max(LARGEST_SHARE * len(question), told, min(1.25 * told, 0.9 * len(question)))
 
 
 def _occurs(phrase: str, text: str) -> bool:

@@ -194,13 +194,23 @@ def wire(parts: Parts, desk: Desk, visits: Visits) -> None:
 
     def listen(
         events: list[Callable[..., object]], fn: Callable[..., object], inputs: list[gr.components.Component]
-    ) -> None:
-        gr.on(
+    ) -> gr.events.Dependency:
+        event: gr.events.Dependency = gr.on(
             events, fn, inputs, parts.outputs, show_progress="hidden", trigger_mode="multiple", concurrency_id="engine",
             api_visibility="private",
         )  # fmt: skip
+        return event
 
-    listen([parts.send.click, parts.box.submit], send, [parts.box, *parts.sampling.inputs, parts.turns])
-    listen([parts.retry.click], retry, [*parts.sampling.inputs, parts.turns])
-    parts.clear.click(clear, None, parts.outputs, queue=False, show_progress="hidden", api_visibility="private")
+    sent = listen([parts.send.click, parts.box.submit], send, [parts.box, *parts.sampling.inputs, parts.turns])
+    retried = listen([parts.retry.click], retry, [*parts.sampling.inputs, parts.turns])
+    # An answer still on its way to the browser must not come back after Clear: its event ends with it.
+    parts.clear.click(
+        clear,
+        None,
+        parts.outputs,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+        cancels=[sent, retried],
+    )
     parts.stop.click(stop, queue=False, show_progress="hidden", api_visibility="private")

@@ -14,18 +14,20 @@ from pathlib import Path
 import pytest
 
 from medgrpo.data import casebook, load_cases, load_demonstrations
-from medgrpo.data.casebook import SIZES, Vignette, split_of, vignettes
+from medgrpo.data.casebook import BRIEF, SIZES, Vignette, split_of, vignettes
+from medgrpo.data.demonstrations import demonstrate, excerpt
 from medgrpo.data.knowledge import HERE, label_pattern, load_conditions, read_yaml
-from medgrpo.data.registers import OPEN, registers_of
+from medgrpo.data.registers import OPEN, load_registers, registers_of
 from medgrpo.errors import DataError
 
 SPLITS = tuple(SIZES)
+HELD_OUT = ("validation", "test", "hard")
 ALL = [(split, vignette) for split in SPLITS for vignette in vignettes(split)]
 FORM = re.compile(r"<reasoning>\n(.+)\n</reasoning>\n<answer>\n(.+)\n</answer>", re.S)
 
 
 def digest() -> str:
-    pairs = [pair for split in SPLITS for pair in load_demonstrations("casebook", split)]
+    pairs = [(vignette.case, demonstrate(vignette)) for split in HELD_OUT for vignette in vignettes(split)]
     return hashlib.sha256(json.dumps([(asdict(case), text) for case, text in pairs]).encode()).hexdigest()
 
 
@@ -40,7 +42,7 @@ def test_it_is_the_same_to_the_byte_in_another_process() -> None:
 def test_sizes_balance_and_ids() -> None:
     assert len(ALL) >= 6000
     for split in SPLITS:
-        cases = load_cases("casebook", split)
+        cases = [vignette.case for vignette in vignettes(split)]
         assert set(Counter(case.answer for case in cases).values()) == {SIZES[split]}
         assert {(case.split, case.source, case.kind) for case in cases} == {(split, "casebook", "diagnosis")}
     assert len({vignette.case.id for _, vignette in ALL}) == len(ALL)
@@ -65,12 +67,47 @@ def test_findings_are_verbatim_and_enough() -> None:
     for _, vignette in ALL:
         case, own = vignette.case, [item.statement for item in vignette.items if item.role == "finding"]
         assert len(case.findings) == len(own)
-        assert 3 <= len(own) <= 8
+        assert (2 if is_brief(vignette) else 3) <= len(own) <= 8
         assert all(span in case.question for span in (*case.findings, *vignette.spans))
         keys = sum(statement.weight == "key" for statement in own)
         assert keys >= 1
         few_keys += keys == 1
     assert few_keys < 0.15 * len(ALL)
+
+
+def is_brief(vignette: Vignette) -> bool:
+    return any(register.brief for register in load_registers() if register.name == vignette.case.id.split("/")[2])
+
+
+def test_one_in_five_is_a_one_liner_of_two_or_three_findings_and_nothing_else() -> None:
+    for split in SPLITS:
+        brief = [vignette for vignette in vignettes(split) if is_brief(vignette)]
+        assert len(brief) == pytest.approx(BRIEF * len(vignettes(split)), rel=0.25)
+        assert {item.role for vignette in brief for item in vignette.items} == {"finding"}
+        assert sum(len(vignette.items) > 3 for vignette in brief) < 0.05 * len(brief)
+        assert all(vignette.items[i].statement.weight == "key" for vignette in brief for i in _key_places(vignette))
+
+
+def _key_places(vignette: Vignette) -> list[int]:
+    """Places of the key findings; there is at least one."""
+    places = [i for i, item in enumerate(vignette.items) if item.statement.weight == "key"]
+    assert places
+    return places
+
+
+def test_practice_and_validation_have_phrasings_of_their_own() -> None:
+    """What is said of a finding in one of them is said nowhere else; test shares the words of train."""
+    said: dict[str, set[tuple[str, str]]] = {split: set() for split in SPLITS}
+    for split, vignette in ALL:
+        for item, span in zip(vignette.items, vignette.spans, strict=True):
+            if item.role == "finding" and not re.search(r"\d", span):
+                said[split].add((f"{vignette.condition.slug}/{item.statement.id}", span.lower().replace("'", "")))
+    for one, other in combinations(SPLITS, 2):
+        shared = said[one] & said[other]
+        if {one, other} == {"train", "test"}:
+            assert len(shared) > 0.9 * len(said["test"])
+        else:  # misspelt by a patient's thumbs, two phrasings can meet
+            assert len(shared) < 0.002 * len(said[one])
 
 
 def test_finding_combinations_belong_to_one_split() -> None:
@@ -87,13 +124,13 @@ def test_frames_belong_to_one_split() -> None:
         frames: dict[str, set[tuple[str, str]]] = {split: set() for split in SPLITS}
         for split, vignette in ALL:
             lines = vignette.template.split("\n")
-            frames[split].add((lines[0], lines[part]))
+            frames["train" if split == "practice" else split].add((lines[0], lines[part]))
         assert all(not frames[one] & frames[other] for one, other in combinations(SPLITS, 2))
 
 
 def test_the_hard_split_has_its_own_registers_phrasings_and_noise() -> None:
     names = {split: {register.name for register in registers_of(split)} for split in SPLITS}
-    assert names["train"] == names["validation"] == names["test"] == {"note", "prose", "patient"}
+    assert all(names[split] == {"note", "prose", "patient"} for split in SPLITS if split != "hard")
     assert names["hard"].isdisjoint(names["train"])
     assert all(len(names[split]) == 3 for split in SPLITS)
     said = {split: _spans(split) for split in ("train", "hard")}
@@ -108,8 +145,9 @@ def _spans(split: str) -> set[str]:
 
 def test_negatives_details_and_noise_are_common() -> None:
     for split in SPLITS:
-        roles = Counter(role for v in vignettes(split) for role in {item.role for item in v.items})
-        shares = {role: count / len(vignettes(split)) for role, count in roles.items()}
+        full = [vignette for vignette in vignettes(split) if not is_brief(vignette)]
+        roles = Counter(role for v in full for role in {item.role for item in v.items})
+        shares = {role: count / len(full) for role, count in roles.items()}
         assert shares["negative"] > 0.6
         assert shares["noise"] > 0.6
         assert shares["detail"] > 0.15
@@ -155,18 +193,29 @@ def test_an_unknown_split_is_named() -> None:
 
 
 def test_demonstrations_have_the_exact_form_and_quote_the_case() -> None:
-    for split in SPLITS:
-        for vignette, (case, text) in zip(vignettes(split), load_demonstrations("casebook", split), strict=True):
-            parts = FORM.fullmatch(text)
-            assert parts, text
-            _check_demonstration(vignette, parts.group(1), parts.group(2))
-            assert case is vignette.case
+    for _, vignette in ALL:
+        parts = FORM.fullmatch(demonstrate(vignette))
+        assert parts, vignette.case.id
+        _check_demonstration(vignette, parts.group(1), parts.group(2))
+    told = load_demonstrations("casebook", "test")
+    assert told == [(vignette.case, demonstrate(vignette)) for vignette in vignettes("test")]
+    practised = load_demonstrations("practice", "train")
+    assert [case for case, _ in practised] == [vignette.case for vignette in vignettes("practice")]
+
+
+def test_a_long_phrase_is_quoted_to_the_first_pause_after_its_half() -> None:
+    short = "severe pain in the right big toe"
+    assert excerpt(short) == short
+    long = "I woke up with unbearable pain in my big toe, and even the sheet hurts when it lies on it"
+    assert excerpt(long) == "I woke up with unbearable pain in my big toe, and even the sheet hurts"
+    unbroken = "a persistently oozing enormous rhomboid thing of considerable size indeed"
+    assert excerpt(unbroken) == unbroken
 
 
 def _check_demonstration(vignette: Vignette, reasoning: str, answer: str) -> None:
     quotes = re.findall(r'"([^"]+)"', reasoning)
     assert all(quote in vignette.case.question for quote in quotes), reasoning
-    assert 2 <= len(set(quotes) & set(vignette.case.findings)) <= 4, reasoning
+    assert 2 <= len(set(quotes) & set(map(excerpt, vignette.case.findings))) <= 4, reasoning
     assert answer.startswith(f"{vignette.condition.name}. Next: ")
     assert not re.search(r"</?(reasoning|answer)", reasoning + answer)
     assert len(reasoning.split()) <= 105, reasoning

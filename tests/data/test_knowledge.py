@@ -9,6 +9,11 @@ import pytest
 from medgrpo.data.knowledge import FOLDER, Condition, Statement, label_pattern, load_conditions, read_condition
 from medgrpo.errors import DataError
 
+FUNCTION_WORDS = frozenset(
+    """the and with for was were are that this her his their has had have been not but when after since into out down
+    over under like than then they them him she you your its ive cant dont can could would did does got get very all any
+    some more most one two both just only even now said told patient from""".split()  # noqa: SIM905
+)
 KINDS = ("symptom", "sign", "vital", "laboratory", "imaging")
 
 
@@ -88,6 +93,25 @@ def test_it_holds_the_32_conditions() -> None:
 
 def test_every_file_keeps_the_editorial_rules() -> None:
     assert violations(load_conditions()) == []
+
+
+def test_training_and_hard_phrasings_are_kept_apart() -> None:
+    """Hardly any training phrasing shares three content words, or a third of them, with a hard one of its entry."""
+    near = total = 0
+    for statement in (each for condition in load_conditions() for each in condition.statements()):
+        held_out = [content(text) for text in statement.hard.all()]
+        for words in map(content, statement.say.all()):
+            shared = [(len(words & other), len(words | other)) for other in held_out]
+            near += any(both >= 3 or (both >= 2 and 3 * both > every) for both, every in shared)
+            total += 1
+    assert total > 30_000
+    assert near < 0.02 * total
+
+
+def content(text: str) -> frozenset[str]:
+    """Beginnings of the words that carry meaning."""
+    words = re.findall(r"[a-z]+", text.lower().replace("'", ""))
+    return frozenset(word[:5] for word in words if len(word) > 2 and word not in FUNCTION_WORDS)
 
 
 def test_no_label_is_ambiguous() -> None:

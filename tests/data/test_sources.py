@@ -48,6 +48,7 @@ def test_without_a_limit_everything_comes() -> None:
         ("casebook", "dev", None, "there is no split 'dev'. Use one of: train"),
         ("casebook", "test", 0, "limit is 0"),
         ("casebook+", "test", None, "unknown source ''"),
+        ("practice", "test", None, "practice has no case in split 'test'"),
         ("none.csv", "test", None, "there is no file none.csv"),
     ],
 )
