@@ -61,8 +61,8 @@ def serve(settings: Settings, desk: Desk) -> None:
 
     options = launch_options(settings)
     if not settings.on_space:
-        options["server_name"] = os.environ.get("GRADIO_SERVER_NAME", HOST)
-        options["server_port"] = int(os.environ.get("GRADIO_SERVER_PORT") or free_port(host=options["server_name"]))
+        options["server_name"] = settings.host
+        options["server_port"] = int(os.environ.get("GRADIO_SERVER_PORT") or free_port(host=settings.host))
     demo = build_app(settings, desk)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -1,4 +1,4 @@
-"""The command line: `python -m medgrpo ask | compare | score | audit | evaluate | doctor`.
+"""The command line: `python -m medgrpo ask | compare | score | audit | evaluate | train | runs | doctor`.
 
 Results go to standard output, progress and errors to standard error. Exit code 0 is success, 1 a check that failed,
 2 an error the person can mend (one sentence, no traceback).
@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +22,8 @@ from medgrpo.errors import DataError, MedGRPOError, SettingsError
 from medgrpo.evaluation import ARMS
 from medgrpo.safety import DISCLAIMER
 from medgrpo.settings import Settings
+from medgrpo.training import commands
+from medgrpo.training.pushing import add as add_push
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -74,18 +77,29 @@ def parser() -> argparse.ArgumentParser:
     measure = verbs.add_parser("evaluate", help="answer and judge the cases of a split; goes on where it stopped")
     measure.add_argument("--out", required=True, type=Path, help="folder for the answers and the report")
     measure.add_argument("--source", default="casebook", help="data source (default casebook)")
-    measure.add_argument("--split", default="test", help="split of the source (default test)")
+    measure.add_argument("--split", default="test", help="split of the source, several joined by + (default test)")
     measure.add_argument("--limit", type=int, help="number of cases (default all)")
     measure.add_argument("--arms", default="base,grpo", help=f"comma-separated: {', '.join(ARMS)} (default base,grpo)")
+    measure.add_argument("--model", help="profile or .gguf file, instead of MEDGRPO_MODEL")
+    measure.add_argument("--adapter", help="adapter folder, .gguf file or Hub id, instead of MEDGRPO_ADAPTER")
     measure.add_argument("--name", default="GRPO", help="name of the adapter's arm in the report (default GRPO)")
     measure.add_argument(
         "--join", action="append", default=[], metavar="NAME=FOLDER", help="add an earlier arm to the report"
     )
     measure.add_argument("--baselines", action="store_true", help="add majority, keyword rule and TF-IDF to the report")
-    measure.add_argument("--workers", type=int, default=2, help="requests at the same time (default 2)")
+    measure.add_argument("--seeds", type=int, default=1, help="answers to each case (default 1)")
+    measure.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    measure.add_argument("--top-p", type=float, default=1.0, help="nucleus share (default 1)")
+    measure.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
+    measure.add_argument("--shuffle", type=int, default=0, help="versions of a multiple-choice case with moved options")
+    measure.add_argument("--workers", type=int, default=0, help="answers at the same time (default one a core)")
     measure.add_argument("--max-tokens", type=int, default=320, help="most new tokens (default 320)")
+    measure.add_argument("--pack", type=Path, metavar="FOLDER", help="write the evaluation there too, as it is shipped")
     measure.set_defaults(command=_evaluate)
 
+    add_push(verbs)
+
+    commands.add(verbs)
     doctor = verbs.add_parser("doctor", help="what machine, engine, model and adapter this is, and why")
     doctor.add_argument("--json", action="store_true", help="print a JSON record")
     doctor.set_defaults(command=_doctor)
@@ -220,22 +234,29 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from medgrpo.evaluation.arms import run_arms
+    from medgrpo.evaluation.arms import Plan, pack, run_plan
+    from medgrpo.evaluation.workers import fingerprint, open_engine
 
-    arms = [name.strip() for name in options.arms.split(",") if name.strip()]
-    run_arms(
-        load_engine(Settings.from_env()) if arms else None,
-        arms,
+    chosen = {name: value for name in ("model", "adapter") if (value := getattr(options, name)) is not None}
+    settings = replace(Settings.from_env(), **chosen)
+    arms = tuple(name.strip() for name in options.arms.split(",") if name.strip())
+    plan = Plan(
         options.out,
-        source=options.source,
-        split=options.split,
-        limit=options.limit,
-        adapter_arm=options.name,
-        joined=dict(pair.partition("=")[::2] for pair in options.join),
-        baselines=options.baselines,
-        sampling=Sampling(max_tokens=options.max_tokens),
-        workers=options.workers,
+        options.source,
+        options.split,
+        options.limit,
+        arms,
+        options.name,
+        {name: Path(folder) for name, folder in (pair.partition("=")[::2] for pair in options.join)},
+        options.baselines,
+        _sampling(options),
+        options.seeds,
+        options.shuffle,
+        fingerprint(settings) if "grpo" in arms else "",
     )
+    evaluation = run_plan(plan, lambda variant: open_engine(settings, variant, options.workers))
+    if options.pack:
+        pack(evaluation, options.pack)
     print((options.out / "report.md").read_text(encoding="utf-8"))
     return 0
 

@@ -29,6 +29,8 @@ class Settings:
         training: None = allowed where it is safe, True/False = switched by hand.
         on_space: running as a Hugging Face Space.
         threads: CPU threads the local engine may use in all; 0 = as many as the process may run on.
+        host: address that the page listens on.
+        sign_in: visitors of the Space can sign in with their Hub account.
     """
 
     model: str = DEFAULT_PROFILE
@@ -41,6 +43,8 @@ class Settings:
     training: bool | None = None
     on_space: bool = False
     threads: int = 0
+    host: str = "127.0.0.1"
+    sign_in: bool = False
 
     def __repr__(self) -> str:
         secret = "set" if self.api_key else "not set"
@@ -76,6 +80,8 @@ class Settings:
             training=_switch("MEDGRPO_TRAINING", env.get("MEDGRPO_TRAINING", "")),
             on_space=env.get("SYSTEM") == "spaces",
             threads=_count("MEDGRPO_THREADS", env.get("MEDGRPO_THREADS", "0")),
+            host=env.get("GRADIO_SERVER_NAME", "").strip() or "127.0.0.1",
+            sign_in=bool(env.get("OAUTH_CLIENT_ID")),
         )
 
 

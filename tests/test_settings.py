@@ -29,6 +29,8 @@ def test_every_variable_is_read() -> None:
             "MEDGRPO_THREADS": "3",
             "SYSTEM": "spaces",
             "SPACE_AUTHOR_NAME": "owner",
+            "GRADIO_SERVER_NAME": "0.0.0.0",
+            "OAUTH_CLIENT_ID": "x",
         }
     )
     assert settings == Settings(
@@ -42,6 +44,8 @@ def test_every_variable_is_read() -> None:
         training=True,
         on_space=True,
         threads=3,
+        host="0.0.0.0",
+        sign_in=True,
     )
     assert "secret-key" not in repr(settings)
 

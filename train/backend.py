@@ -1,11 +1,11 @@
 """The policy to train, from plain transformers and PEFT or from Unsloth, as the configuration says."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from medgrpo.errors import SettingsError
+from medgrpo.training.checks import warm_start_problems
 from medgrpo.training.config import Lora, RunConfig
 
 
@@ -39,21 +39,8 @@ def check_init_adapter(init_adapter: str, lora: Lora) -> None:
     Raises:
         SettingsError: it is not there, or has another rank or alpha.
     """
-    if not init_adapter:
-        return
-    folder = Path(init_adapter).expanduser()
-    try:
-        saved = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise SettingsError(
-            f"init_adapter is {str(folder)!r}: there is no readable adapter_config.json. "
-            "Give the adapter/ or checkpoint-N/ folder of a run, or leave it empty to start from the base."
-        ) from None
-    for name, key, value in (("lora.r", "r", lora.r), ("lora.alpha", "lora_alpha", lora.alpha)):
-        if saved.get(key) != value:
-            raise SettingsError(
-                f"{name} is {value}: init_adapter {folder} has {saved.get(key)}. Set {name}: {saved.get(key)}."
-            )
+    for problem in warm_start_problems(init_adapter, lora):
+        raise SettingsError(str(problem))
 
 
 def _load_with_unsloth(config: RunConfig, cache: Path) -> tuple[Any, Any, Any]:

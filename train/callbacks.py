@@ -19,10 +19,13 @@ class RunCallback(TrainerCallback):
         attempt: of this run.
         evaluate: answers the held-out cases at a step and records them.
         every: steps between two evaluations, 0 for none in between.
+        generates: steps that learn from one batch of completions; 0 if there are none, as in SFT.
     """
 
-    def __init__(self, attempt: Attempt, evaluate: Callable[[int], None], every: int) -> None:
+    def __init__(self, attempt: Attempt, evaluate: Callable[[int], None], every: int, generates: int = 0) -> None:
         self._attempt = attempt
+        self._generates = generates
+        self._first = True
         self._evaluate = evaluate
         self._every = every
         self._step_began = 0.0
@@ -40,6 +43,9 @@ class RunCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._step_began = time.perf_counter()
+        if self._generates and (self._first or state.global_step % self._generates == 0):
+            self._attempt.status.update(phase="generating")  # until a reward is called
+        self._first = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._step_time = time.perf_counter() - self._step_began

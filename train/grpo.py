@@ -10,12 +10,13 @@ import sys
 from typing import Any, cast
 
 from medgrpo.data import load_cases
-from medgrpo.errors import RunError, SettingsError
-from medgrpo.rewards import PROFILES, REWARDS, Scale
+from medgrpo.errors import RunError
+from medgrpo.rewards import REWARDS, Scale
+from medgrpo.training.checks import reward_weights
 from medgrpo.training.config import RunConfig
 from medgrpo.training.dataset import grpo_rows, without_long_prompts
 from medgrpo.training.recording import CompletionRecorder
-from train.launch import Attempt, launch
+from train.launch import Attempt, launch, scoring
 
 
 def train(config: RunConfig, attempt: Attempt) -> None:
@@ -57,29 +58,9 @@ def train(config: RunConfig, attempt: Attempt) -> None:
         args=trainer_arguments(config, attempt, list(weights.values()), model.config.max_position_embeddings),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        reward_funcs=[recorder.wrap(name, REWARDS[name]) for name in weights],
+        reward_funcs=[scoring(attempt, recorder.wrap(name, REWARDS[name])) for name in weights],
     )
     run_trainer(trainer, tokenizer, config, attempt, base)
-
-
-def reward_weights(config: RunConfig) -> dict[str, float]:
-    """The profile's weights with the configuration's own on top; rewards of weight 0 are left out.
-
-    Raises:
-        SettingsError: there is no such profile or reward, or nothing is rewarded.
-    """
-    profile, own = config.rewards.profile, config.rewards.weights
-    if profile not in PROFILES:
-        raise SettingsError(
-            f"rewards.profile is {profile!r}: there is no such profile. Allowed: {', '.join(PROFILES)}."
-        )
-    for name in own:
-        if name not in REWARDS:
-            raise SettingsError(f"rewards.weights.{name}: there is no such reward. Allowed: {', '.join(REWARDS)}.")
-    weights = {name: float(weight) for name, weight in {**PROFILES[profile], **own}.items() if weight}
-    if not weights:
-        raise SettingsError("rewards.weights are all 0, so nothing would be learned: give at least one another weight.")
-    return weights
 
 
 def audit_rewards(config: RunConfig, attempt: Attempt) -> None:

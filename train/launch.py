@@ -6,21 +6,27 @@ reader of a pipe can ever block a run; the console only gets one line a step.
 """
 
 import argparse
+import contextlib
+import errno
 import faulthandler
+import functools
 import importlib.metadata
 import os
 import platform
+import shutil
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from medgrpo.errors import MedGRPOError, RunError
 from medgrpo.settings import Settings
 from medgrpo.training.config import RunConfig, Stage, read_config, write_config
+from medgrpo.training.launching import forget_requests, is_launched, no_room
+from medgrpo.training.manager import RunManager
 from medgrpo.training.recording import StopRequest
 from medgrpo.training.run_directory import RunDirectory, StatusWriter
 
@@ -64,8 +70,9 @@ class Attempt:
         self.say(sentence)
 
     def say(self, text: str) -> None:
-        """A line for the log and the console; a console that went away does not matter."""
-        print(text, flush=True)
+        """A line for the log and the console; a console that went away, or a full disk, does not matter."""
+        with contextlib.suppress(OSError):
+            print(text, flush=True)
         try:
             if self.console is not None:
                 print(text, file=self.console, flush=True)
@@ -76,11 +83,22 @@ class Attempt:
 def launch(stage: Stage, work: Callable[[RunConfig, Attempt], None], argv: Sequence[str] | None = None) -> int:
     """Run `work` as one attempt of a run; returns the exit code."""
     arguments = _arguments(stage, sys.modules[work.__module__].__doc__, argv)
+    environ = dict(os.environ)  # as it came, before libraries add their ports and ranks
     try:
         config, attempt = _begin(stage, arguments)
     except MedGRPOError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(no_room(Path(arguments.run_dir or Settings.from_env().runs), error), file=sys.stderr)
+        return 2
+    code = _work(work, config, attempt)
+    RunManager(attempt.run.path.absolute().parent, environ).move_on()
+    return code
+
+
+def _work(work: Callable[[RunConfig, Attempt], None], config: RunConfig, attempt: Attempt) -> int:
+    """The attempt itself; its last word is a phase in the status."""
     try:
         work(config, attempt)
     except StopAsked:
@@ -98,6 +116,18 @@ def launch(stage: Stage, work: Callable[[RunConfig, Attempt], None], argv: Seque
     return 0
 
 
+def scoring(attempt: Attempt, reward: Callable[..., Any]) -> Callable[..., Any]:
+    """The reward; its call means that the completions are written, so the phase goes on from generating."""
+
+    @functools.wraps(reward)
+    def scored(*args: Any, **columns: Any) -> Any:
+        if attempt.status.status.phase == "generating":
+            attempt.status.update(phase="training")
+        return reward(*args, **columns)
+
+    return scored
+
+
 def explain_crash(error: Exception, log: Path) -> str:
     """One sentence for an error nobody foresaw, with what to do next."""
     text = " ".join(str(error).split())[:240]
@@ -106,9 +136,16 @@ def explain_crash(error: Exception, log: Path) -> str:
             "The GPU is out of memory: lower training.per_device_train_batch_size (raise gradient_accumulation_steps), "
             "grpo.vllm_gpu_memory_utilization or grpo.max_completion_length, then resume."
         )
-    if isinstance(error, OSError) and error.errno == 28:
+    if _is_full(error, text, log):
         return f"The disk is full ({text}): free some space, then resume."
     return f"{type(error).__name__}: {text or 'no message'}. The traceback is in {log}."
+
+
+def _is_full(error: Exception, text: str, log: Path) -> bool:
+    """Whether the disk is. torch and safetensors report it in words of their own, or not at all."""
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "no space left" in text.lower():
+        return True
+    return isinstance(error, OSError | RuntimeError) and shutil.disk_usage(log.parent).free < 2**16
 
 
 def _fail(attempt: Attempt, sentence: str, code: int) -> int:
@@ -143,23 +180,31 @@ def _begin(stage: Stage, arguments: argparse.Namespace) -> tuple[RunConfig, Atte
         raise RunError(
             f"Nothing to run: give --config FILE, or --resume with the --run-dir of a run ({run.path} is none)."
         )
-    if run.config_file.is_file() and not arguments.resume:
+    if run.config_file.is_file() and not arguments.resume and not _waits_here(run, source):
         raise RunError(f"{run.path} already holds a run: add --resume to go on with it, or give another --run-dir.")
-    if run.status().active:
+    if run.status().active and run.status().pid not in (0, os.getpid()):  # 0: the manager is about to write this one
         raise RunError(f"{run.path} is being trained by process {run.status().pid}: wait for it, or ask it to stop.")
     config = read_config(source, arguments.set, stage)
     run.create()
     checkpoint = _rewind(run) if arguments.resume else None
     write_config(config, run.config_file, _versions())
+    managed = is_launched(run)
     status = StatusWriter(run, stage)
     console = _redirect(run.log_file(status.status.attempt))
     stop = StopRequest(run)
-    stop.forget()
+    if not managed:  # the manager forgot them before this process began; what came since is meant for it
+        forget_requests(run)
+        run.queue_file.unlink(missing_ok=True)
     stop.listen()
     skip_audit = bool(getattr(arguments, "skip_audit", False))
     attempt = Attempt(run, status, stop, (runs / ".cache").absolute(), checkpoint, skip_audit, console)
     attempt.say(f"{run.path}, attempt {status.status.attempt}" + (f", from {checkpoint.name}" if checkpoint else ""))
     return config, attempt
+
+
+def _waits_here(run: RunDirectory, config: Path) -> bool:
+    """Whether the folder holds nothing but this very configuration, put there for this launch."""
+    return run.written_status().attempt == 0 and config.is_file() and config.samefile(run.config_file)
 
 
 def _run_path(arguments: argparse.Namespace, runs: Path) -> Path:

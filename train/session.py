@@ -67,7 +67,8 @@ def run_trainer(trainer: Any, tokenizer: Any, config: RunConfig, attempt: Attemp
             f"of {summary['cases']} held-out cases, {summary['seconds']:.1f} s"
         )
 
-    callback = RunCallback(attempt, evaluate, watched.every)
+    generates = config.grpo.num_iterations if config.stage == "grpo" else 0
+    callback = RunCallback(attempt, evaluate, watched.every, generates)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback)
     trainer.create_model_card = lambda *args, **kwargs: None  # the card is ours; a run directory holds nothing else

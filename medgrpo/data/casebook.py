@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from medgrpo.cases import Case
-from medgrpo.data.knowledge import HERE, Condition, Phrasings, Statement, load_conditions, read_yaml
+from medgrpo.data.knowledge import HERE, Condition, Phrasings, Statement, load_conditions, read_yaml, without
 from medgrpo.data.registers import Item, Person, Register, registers_of, render
 from medgrpo.errors import DataError
 
@@ -141,7 +141,10 @@ class _Patient:
         low, high = _rules()["ages"].get(f"{self.condition.slug}/{statement.id}", (0, 120))
         if not (low <= self.age <= high and _fits(statement, self.age, self.male)):
             return False
-        return any(statement.against or not self.avoid.search(each) for each in self.said(statement))
+        return bool(self.said(statement) if statement.against else self.unavoided(statement))
+
+    def unavoided(self, statement: Statement) -> tuple[str, ...]:
+        return without(statement, self.voice, self.split, self.avoid)
 
     def said(self, statement: Statement) -> tuple[str, ...]:
         return statement.phrasings(self.voice, self.split)

@@ -64,13 +64,24 @@ class Statement:
         """What this split may say. Of a long list under `say` one seventh is practice's alone and one seventh
         validation's alone, so that both ask in words that the demonstrations never used; test shares those of train.
         """
-        if split == "hard":
-            return self.hard.of(voice)
-        said = self.say.of(voice)
-        if len(said) < RESERVED_FROM:
-            return said
-        pool = RESERVED.get(split)
-        return tuple(text for i, text in enumerate(said) if (i % 7 == pool if pool else i % 7 not in RESERVED.values()))
+        return _pool(self, voice, split)
+
+
+@cache
+def _pool(statement: Statement, voice: Voice, split: str) -> tuple[str, ...]:
+    if split == "hard":
+        return statement.hard.of(voice)
+    said = statement.say.of(voice)
+    if len(said) < RESERVED_FROM:
+        return said
+    pool = RESERVED.get(split)
+    return tuple(text for i, text in enumerate(said) if (i % 7 == pool if pool else i % 7 not in RESERVED.values()))
+
+
+@cache
+def without(statement: Statement, voice: Voice, split: str, avoid: re.Pattern[str]) -> tuple[str, ...]:
+    """The phrasings of this split that `avoid` does not match."""
+    return tuple(text for text in _pool(statement, voice, split) if not avoid.search(text))
 
 
 @dataclass(frozen=True)

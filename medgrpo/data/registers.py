@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from medgrpo.data.knowledge import HERE, Statement, Voice, read_yaml
+from medgrpo.data.knowledge import HERE, Statement, Voice, read_yaml, without
 
 OPEN, CLOSE = 0xE000, 0xF000
 SLOTS = ("symptoms", "signs", "results", "history", "negatives", "noise")
@@ -101,9 +101,10 @@ def render(register: Register, split: str, who: Person, items: Sequence[Item], r
     person = _person(who.age, who.male)
     marked: dict[str, list[str]] = {slot: [] for slot in SLOTS}
     for index, item in enumerate(items):
-        phrasings = item.statement.phrasings(register.voice, split)
         if item.role in ("finding", "history"):
-            phrasings = tuple(each for each in phrasings if not who.avoid.search(each))
+            phrasings = without(item.statement, register.voice, split, who.avoid)
+        else:
+            phrasings = item.statement.phrasings(register.voice, split)
         words = _fill(rng.choice(phrasings), item.statement, rng)
         if register.voice == "patient":
             words = words[0].upper() + words[1:]

@@ -47,6 +47,8 @@ class LlamaCppEngine:
         settings: `model`, `adapter`, `threads`.
         slots: answers that each variant writes at the same time.
         context: most tokens of prompt and answer together.
+        variants: those to start, between which the threads are divided; empty for all there are.
+        cache: reuse the beginning that a prompt shares with the one before. Off, no answer depends on what was asked before.
 
     Raises:
         ModelError: a file is missing, damaged, or the adapter belongs to another base.
@@ -54,7 +56,14 @@ class LlamaCppEngine:
 
     name = "llama.cpp"
 
-    def __init__(self, settings: Settings, slots: int = SLOTS, context: int = CONTEXT) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        slots: int = SLOTS,
+        context: int = CONTEXT,
+        variants: Sequence[str] = (),
+        cache: bool = True,
+    ) -> None:
         path = find_gguf(settings.model)
         base = read_gguf(path)
         profile = PROFILES.get(settings.model)
@@ -62,15 +71,19 @@ class LlamaCppEngine:
         self._folder = Path(tempfile.mkdtemp(prefix="medgrpo-"))
         self._closed = False
         try:
-            source = find_adapter(settings.model, settings.adapter)
+            tuned = not variants or GRPO in variants
+            source = find_adapter(settings.model, settings.adapter) if tuned else None
             adapter = _as_gguf(source, base, self._folder) if source else None
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
         self.adapter = (settings.adapter or f"medgrpo-{settings.model}") if adapter else ""
         adapters: dict[str, Path | None] = {BASE: None} | ({GRPO: adapter} if adapter else {})
+        if adapter and variants and BASE not in variants:
+            del adapters[BASE]
         self.variants = tuple(adapters)
         self.threads = max(1, (settings.threads or available_cpus()) // len(adapters))
+        self._cache = cache
         self._control_tokens = base.control_tokens()
         self._secret = secrets.token_urlsafe(24)
         self._clients: dict[str, ChatClient] = {}
@@ -86,7 +99,7 @@ class LlamaCppEngine:
                 f"There is no variant {variant!r}, only {', '.join(self.variants)}: "
                 "set MEDGRPO_ADAPTER to the folder of a trained adapter."
             )
-        server, extra = self.servers[variant], {"cache_prompt": self._is_new(messages, variant)}
+        server, extra = self.servers[variant], {"cache_prompt": self._cache and self._is_new(messages, variant)}
         # A restarted server has another address, so each attempt asks for it, and waits until it is loaded.
         yield from with_retries(
             lambda: self._client(server.address(PATIENCE), variant).stream(messages, sampling, variant, extra)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 
 from medgrpo.errors import SettingsError
+from medgrpo.training.run_directory import write_atomically
 
 Stage = Literal["sft", "grpo"]
 
@@ -41,7 +42,7 @@ class Problem:
 
     def __str__(self) -> str:
         allowed = f" Allowed: {self.allowed}." if self.allowed else ""
-        mend = f" Try {self.field}: {self.mend}." if self.mend is not None else ""
+        mend = f" Try {self.field}: {'(empty)' if self.mend == '' else self.mend}." if self.mend is not None else ""
         return f"{self.field} is {self.value!r}: {self.reason}.{allowed}{mend}"
 
 
@@ -348,6 +349,4 @@ def _check_together(config: RunConfig, raw: Mapping[str, Any]) -> Iterator[Probl
 def write_config(config: RunConfig, path: Path, head: str = "") -> None:
     """Write the resolved configuration; `head` becomes comment lines above it."""
     comment = "".join(f"# {line}\n" for line in head.splitlines())
-    path.write_text(
-        comment + yaml.safe_dump(config.as_mapping(), sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
+    write_atomically(path, comment + yaml.safe_dump(config.as_mapping(), sort_keys=False, allow_unicode=True))

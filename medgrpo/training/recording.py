@@ -29,10 +29,6 @@ class StopRequest:
         self._file = run.stop_file
         self._signalled = False
 
-    def forget(self) -> None:
-        """A request to an earlier launch does not stop this one."""
-        self._file.unlink(missing_ok=True)
-
     def listen(self) -> None:
         """Take SIGTERM from now on; called again after libraries that set handlers of their own. Main thread only."""
         if not self._signalled:

@@ -21,7 +21,10 @@ import psutil
 
 from medgrpo.errors import RunError
 
+QUEUED = "queued"
 ACTIVE = ("preparing", "loading", "generating", "training", "evaluating", "saving")
+RESERVE = 16_384
+"""Bytes; a status takes less."""
 ENDED = ("finished", "stopped", "failed", "interrupted")
 
 
@@ -30,7 +33,8 @@ class Status:
     """Where a run stands.
 
     Attributes:
-        phase: one of `ACTIVE` or `ENDED`; "interrupted" is never written, readers conclude it.
+        phase: one of `ACTIVE` or `ENDED`, or `QUEUED`; "interrupted" and "queued" are never written, readers conclude
+            them.
         stage: "sft" or "grpo".
         step, total: optimiser steps done and planned.
         pid, created: the trainer's process and when it was started, in seconds since 1970.
@@ -81,6 +85,21 @@ class RunDirectory:
     def stop_file(self) -> Path:
         return self.path / "control" / "stop"
 
+    @property
+    def launch_file(self) -> Path:
+        """Which process a run manager started, and as which attempt; written by the manager, not by the trainer."""
+        return self.path / "control" / "launch.json"
+
+    @property
+    def queue_file(self) -> Path:
+        """Exists while the run waits for its turn."""
+        return self.path / "control" / "queued.json"
+
+    @property
+    def cancel_file(self) -> Path:
+        """Exists once somebody wanted the run to end, saved or not."""
+        return self.path / "control" / "cancel.json"
+
     def completions_file(self, step: int) -> Path:
         """One file a step: the inspector reads the step it shows and no more."""
         return self.path / "completions" / f"{step:06d}.jsonl"
@@ -90,6 +109,10 @@ class RunDirectory:
 
     def log_file(self, attempt: int) -> Path:
         return self.path / "logs" / f"attempt_{attempt}.log"
+
+    def last_attempt(self) -> int:
+        """Number of the newest launch, also of one that has written no status yet; 0 if there was none."""
+        return max(self.written_status().attempt, _whole(read_record(self.launch_file).get("attempt")))
 
     def create(self) -> None:
         """Make the folders. Raises RunError if that is not permitted."""
@@ -102,21 +125,50 @@ class RunDirectory:
             ) from None
 
     def status(self) -> Status:
-        """What the run is doing, or "interrupted" if it says it runs and its process is gone."""
+        """What the run is doing. The identity of its process decides whether it lives, never the age of a heartbeat."""
         status = self.written_status()
-        if status.active and not is_alive(status.pid, status.created, status.identity):
-            error = f"the process that trained (pid {status.pid}) ended without a word; resume it from its checkpoint"
-            return replace(status, phase="interrupted", error=error)
+        launch = read_record(self.launch_file)
+        if _whole(launch.get("attempt")) > status.attempt:
+            status = self._launched(status, launch)
+        elif not (self.path / "status.json").exists():
+            status = replace(status, phase="stopped", error="it never began; resume starts it")
+        elif status.active and not is_alive(status.pid, status.created, status.identity):
+            status = self._gone(status)
+        if not status.active and self.queue_file.exists():
+            return replace(status, phase=QUEUED, error="")
         return status
+
+    def _launched(self, status: Status, launch: Mapping[str, Any]) -> Status:
+        """A process was started and has not written its status yet: Python is loading, or it died before it could."""
+        started = status.started or _number(launch.get("time"))
+        process = (_whole(launch.get("pid")), _number(launch.get("created")), str(launch.get("identity", "")))
+        maker = (_whole(launch.get("by")), 0.0, str(launch.get("by_identity", "")))
+        status = replace(status, phase="preparing", started=started, heartbeat=started, error="")
+        status = replace(status, pid=process[0], created=process[1], identity=process[2])
+        if is_alive(*(process if process[0] else maker)):
+            return status
+        if self.cancel_file.exists():
+            return self._gone(status)
+        last = _last_line(self.log_file(_whole(launch.get("attempt"))))
+        error = str(launch.get("error", "")) or last or "the process ended before it began; resume starts it again"
+        return replace(status, phase="failed", error=error)
+
+    def _gone(self, status: Status) -> Status:
+        if self.cancel_file.exists():
+            return replace(status, phase="stopped", error="it was cancelled before it could save; resume it")
+        error = f"the process that trained (pid {status.pid}) ended without a word; resume it from its checkpoint"
+        return replace(status, phase="interrupted", error=error)
 
     def written_status(self) -> Status:
         """`status.json` as it stands; a default one if there is none yet or it cannot be read."""
-        raw = _read_json(self.path / "status.json")
+        raw = read_record(self.path / "status.json")
         known = {each.name for each in fields(Status)}
         try:
             status = Status(**{key: value for key, value in raw.items() if key in known})
-            return replace(status, notes=tuple(status.notes), pid=int(status.pid), created=float(status.created))
-        except (TypeError, ValueError):
+            counts: dict[str, Any] = {name: int(getattr(status, name)) for name in ("step", "total", "pid", "attempt")}
+            times: dict[str, Any] = {name: float(getattr(status, name)) for name in ("created", "started", "heartbeat")}
+            return replace(status, notes=tuple(map(str, status.notes)), **counts, **times)
+        except (TypeError, ValueError, OverflowError):
             return Status()
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -132,7 +184,7 @@ class RunDirectory:
 
     def evaluation(self, step: int) -> dict[str, Any]:
         """The held-out answers at a step; empty if there are none."""
-        return _read_json(self.evaluation_file(step))
+        return read_record(self.evaluation_file(step))
 
     def evaluation_steps(self) -> list[int]:
         return _numbered(self.path / "evals", ".json")
@@ -163,13 +215,19 @@ class RunDirectory:
 
 
 class StatusWriter:
-    """The one writer of `status.json`; each write replaces the file as a whole. A thread keeps the heartbeat."""
+    """The one writer of `status.json`; each write replaces the file as a whole. A thread keeps the heartbeat.
+
+    A little space is kept in reserve, so that even on a full disk the last word of a run finds room.
+    """
 
     def __init__(self, run: RunDirectory, stage: str, interval: float = 5.0) -> None:
         earlier = run.written_status()
         pid = os.getpid()
         now = time.time()
         self._file = run.path / "status.json"
+        self._reserve = run.path / "control" / "reserve"
+        self._reserve.parent.mkdir(exist_ok=True)
+        self._reserve.write_bytes(b"\xff" * RESERVE)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._status = Status(
@@ -193,7 +251,14 @@ class StatusWriter:
         """Change fields of the status and write it."""
         with self._lock:
             self._status = replace(self._status, heartbeat=time.time(), **changes)
-            write_atomically(self._file, json.dumps(asdict(self._status), indent=1))
+            text = json.dumps(asdict(self._status), indent=1)
+            try:
+                write_atomically(self._file, text)
+            except OSError:
+                if changes.get("phase") not in ENDED:
+                    raise
+                self._reserve.unlink(missing_ok=True)
+                write_atomically(self._file, text)
 
     def note(self, sentence: str) -> None:
         self.update(notes=(*self._status.notes, sentence))
@@ -202,6 +267,7 @@ class StatusWriter:
         """End the heartbeat; the status stays as last written."""
         self._closed.set()
         self._thread.join()
+        self._reserve.unlink(missing_ok=True)
 
     def _beat(self, interval: float) -> None:
         while not self._closed.wait(interval):
@@ -235,17 +301,17 @@ def is_alive(pid: int, created: float, identity: str = "") -> bool:
 def is_whole_checkpoint(path: Path) -> bool:
     """Whether the Trainer finished writing this checkpoint: every file is there and none is cut off."""
     weights = [file for file in (path / "adapter_model.safetensors", path / "model.safetensors") if file.is_file()]
-    state = _read_json(path / "trainer_state.json")
+    state = read_record(path / "trainer_state.json")
     archives = (path / "optimizer.pt", path / "scheduler.pt")
     return (
         bool(weights)
         and isinstance(state.get("global_step"), int)
-        and all(_is_whole_safetensors(file) for file in weights)
+        and all(is_whole_safetensors(file) for file in weights)
         and all(file.is_file() and zipfile.is_zipfile(file) for file in archives)
     )
 
 
-def _is_whole_safetensors(path: Path) -> bool:
+def is_whole_safetensors(path: Path) -> bool:
     """The header of a safetensors file says where its last tensor ends."""
     try:
         with path.open("rb") as file:
@@ -286,11 +352,16 @@ def append_lines(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file so that a reader sees the old or the new one, never a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:  # such as a full disk, which the partial file would keep full
+        partial.unlink(missing_ok=True)
+        raise
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """The JSON object in a small file; empty if there is none or it is torn."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -298,8 +369,31 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _last_line(path: Path) -> str:
+    """The last line that says something; "" if there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4000))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
 def _numbered(folder: Path, suffix: str) -> list[int]:
-    return sorted(int(path.stem) for path in folder.glob(f"*{suffix}") if path.stem.isdecimal())
+    try:
+        stems = [name.removesuffix(suffix) for name in os.listdir(folder) if name.endswith(suffix)]
+    except OSError:
+        return []
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
 def _is_numbered(path: Path) -> bool:

@@ -21,6 +21,13 @@
     box.dispatchEvent(new Event("input", { bubbles: true }));
     box.focus();
   };
+  let sent = 0; // makes two equal messages to the server differ
+  const put = (id, text) => {
+    const box = document.querySelector(`#${id} textarea, #${id} input`);
+    if (!box) return;
+    box.value = text;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  };
   const linkTo = (id) => {
     const url = new URL(location.href);
     if (id) url.searchParams.set("case", id);
@@ -100,6 +107,16 @@
         other.setAttribute("aria-pressed", other === button && other.getAttribute("aria-pressed") !== "true");
     },
     retry: (button) => document.querySelector(`#retry-${button.dataset.variant}`)?.click(),
+    send: (button) => put(button.dataset.target, `${button.dataset.value}#${(sent += 1)}`),
+    run: (button) => {
+      const url = new URL(location.href);
+      url.searchParams.set("run", button.dataset.run);
+      history.replaceState(null, "", url);
+      put("train-pick", `${button.dataset.run}#${(sent += 1)}`);
+    },
+    "copy-command": (button) => copy(button.closest(".command").querySelector("pre").textContent, button),
+    "save-yaml": () => save("run.yaml", document.querySelector("#train-yaml textarea").value, "application/yaml"),
+    "load-yaml": () => document.querySelector("#train-file").click(),
     theme: () => theme(!document.body.classList.contains("dark")),
     talk: () => talk(!root.classList.contains("talk")),
   };
@@ -109,6 +126,12 @@
     if (summary) folds.set(summary.parentElement.dataset.fold, !summary.parentElement.open);
     const button = event.target.closest?.("[data-do]");
     if (button) actions[button.dataset.do]?.(button);
+  });
+  document.addEventListener("change", async (event) => {
+    const file = event.target.id === "train-file" ? event.target.files[0] : null;
+    if (!file) return;
+    event.target.value = "";
+    put("train-yaml", file.size < 100000 ? await file.text() : `too large: ${file.name} has ${file.size} bytes`);
   });
   document.addEventListener("input", (event) => {
     if (event.isTrusted && event.target.closest?.("#case") && parameters.has("case")) linkTo("");
@@ -120,6 +143,71 @@
     event.preventDefault();
     document.querySelector(place === "case" ? "#run" : `#${place.replace("box-", "send-")}`)?.click();
   });
+
+  // Charts: a pointer or a finger reads every line at one step back from the drawn paths.
+  const pairs = (path) => path.getAttribute("d").match(/-?\d+ -?\d+/g)?.map((point) => point.split(" ").map(Number)) ?? [];
+  const said = (value, unit) => {
+    const share = unit === "%";
+    const text = (share ? value * 100 : value).toLocaleString("en-GB", { maximumSignificantDigits: 3 });
+    return text.replace("-", "−") + (unit ? ` ${unit}` : "");
+  };
+  const readings = (plot, place) => {
+    const [x0, x1] = plot.dataset.x.split(",").map(Number);
+    const [low, high] = plot.dataset.y.split(",").map(Number);
+    const rows = [];
+    let at = null;
+    for (const path of plot.querySelectorAll("[data-name]")) {
+      const points = pairs(path);
+      const band = path.classList.contains("band");
+      const count = band ? points.length / 2 : points.length;
+      let best = 0;
+      for (let i = 1; i < count; i++)
+        if (Math.abs(points[i][0] - place * 2000) < Math.abs(points[best][0] - place * 2000)) best = i;
+      if (!count) continue;
+      at ??= points[best][0] / 2000;
+      const value = band
+        ? ((points[2 * count - 1 - best][1] - points[best][1]) / 1000) * (high - low)
+        : high - (points[best][1] / 1000) * (high - low);
+      rows.push(`${path.dataset.name}  ${said(value, plot.dataset.unit)}`);
+    }
+    return { at, text: at === null ? "" : [`step ${Math.round(x0 + at * (x1 - x0)).toLocaleString("en-GB")}`, ...rows].join("\n") };
+  };
+  let watched = null;
+  const leavePlot = () => {
+    watched?.querySelectorAll(".cross, .read").forEach((mark) => (mark.hidden = true));
+    watched = null;
+  };
+  const readPlot = (plot, place) => {
+    if (watched !== plot) leavePlot();
+    watched = plot;
+    const { at, text } = readings(plot, Math.min(1, Math.max(0, place)));
+    const [cross, read] = [plot.querySelector(".cross"), plot.querySelector(".read")];
+    if (at === null || !cross || !read) return;
+    cross.hidden = read.hidden = false;
+    cross.style.left = `${at * 100}%`;
+    read.textContent = text;
+    read.style.left = at < 0.5 ? `calc(${at * 100}% + 8px)` : "auto";
+    read.style.right = at < 0.5 ? "auto" : `calc(${(1 - at) * 100}% + 8px)`;
+    plot.dataset.place = at;
+  };
+  const onPointer = (event) => {
+    const plot = event.target.closest?.(".plot");
+    if (!plot) return leavePlot();
+    const box = plot.getBoundingClientRect();
+    readPlot(plot, (event.clientX - box.left) / box.width);
+  };
+  document.addEventListener("pointermove", onPointer);
+  document.addEventListener("pointerdown", onPointer);
+  document.addEventListener("keydown", (event) => {
+    const plot = event.target.closest?.(".plot");
+    const move = { ArrowLeft: -0.02, ArrowRight: 0.02 }[event.key];
+    if (!plot || !move) return;
+    event.preventDefault();
+    readPlot(plot, Number(plot.dataset.place ?? (move > 0 ? 0 : 1)) + move);
+  });
+  document.addEventListener("focusout", leavePlot);
+
+  document.addEventListener("medgrpo:save", ({ detail }) => save(detail.name, detail.text, detail.type));
 
   let stored = null;
   try { stored = localStorage.getItem("medgrpo.theme"); } catch { /* private mode */ }

@@ -1,5 +1,6 @@
 """The page: frame, tabs and what they share."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from starlette.middleware import Middleware
 from medgrpo.engines import load_engine
 from medgrpo.engines.base import BASE, GRPO
 from medgrpo.settings import Settings
-from medgrpo.ui import about, api, chat, compare, render, rewards_tab
+from medgrpo.training.manager import RunManager
+from medgrpo.ui import about, adapter_picker, api, chat, compare, evaluate_tab, render, rewards_tab, train_tab
 from medgrpo.ui.controls import page_html
 from medgrpo.ui.desk import Desk
 from medgrpo.ui.security import SecurityHeaders
@@ -24,6 +26,8 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 SOON, LATER = 2.0, 15.0
 """Seconds between looks at the engine: while it loads or is down, and while it is well."""
 
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
 
 def build_app(settings: Settings, desk: Desk | None = None) -> gr.Blocks:
     """The page over an engine that loads in the background. Launch it with `launch_options(settings)`."""
@@ -35,21 +39,37 @@ def build_app(settings: Settings, desk: Desk | None = None) -> gr.Blocks:
         for function, name in zip(api.functions(desk), api.PUBLIC, strict=True):
             api_endpoint(function, api_name=name, concurrency_id="engine", concurrency_limit=16)
         header = page_html(_header(desk), "masthead")
+        timer = gr.Timer(SOON)
+        look, head = _looker(desk), [header, timer]
+        runs = train_tab.Runs(settings, RunManager(settings.runs))
+        pickers, opened = [], []
         with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Compare", id="compare"):
+            with gr.Tab("Compare", id="compare") as tab:
+                opened.append(tab.select)
+                pickers.append(adapter_picker.layout("compare"))
                 side_by_side = compare.layout(desk)
             chats = []
             for variant in (BASE, GRPO):
-                with gr.Tab(render.TITLES[variant], id=variant):
+                with gr.Tab(render.TITLES[variant], id=variant) as tab:
+                    if variant == GRPO:
+                        opened.append(tab.select)
+                        pickers.append(adapter_picker.layout(variant))
                     chats.append(chat.layout(desk, variant))
+            with gr.Tab("Train", id="train") as tab:
+                train_tab.build(tab, demo, desk, settings, runs, look, head)
             with gr.Tab("Rewards", id="rewards") as tab:
                 rewards_tab.build(tab, desk, visits)
+            with gr.Tab("Evaluate", id="evaluate") as tab:
+                evaluate_tab.build(tab, desk)
             with gr.Tab("About", id="about"):
                 gr.Markdown(about.text(desk), elem_id="about")
         compare.wire(side_by_side, desk, visits)
         for parts in chats:
             chat.wire(parts, desk, visits)
-        _wire(demo, desk, visits, header)
+        looks = [demo.load, timer.tick, *opened]
+        adapter_picker.wire(pickers, desk, runs.manager, settings, runs.listed, looks, look, head)
+        timer.tick(look, None, head, **QUIET)
+        _wire(demo, visits, look, head)
     demo.queue(max_size=64, default_concurrency_limit=16)
     return demo
 
@@ -82,19 +102,19 @@ def _header(desk: Desk) -> str:
     return render.masthead(TITLE, TAGLINE, render.status(health, *names, waiting, busy))
 
 
-def _wire(demo: gr.Blocks, desk: Desk, visits: Visits, header: gr.HTML) -> None:
-    timer = gr.Timer(SOON)
-
+def _looker(desk: Desk) -> Callable[[], list[object]]:
     def look() -> list[object]:
         ready = desk.health().state == "ready"
         return [_header(desk), gr.Timer(LATER if ready else SOON)]
 
+    return look
+
+
+def _wire(demo: gr.Blocks, visits: Visits, look: Callable[[], list[object]], head: list[Any]) -> None:
     def leave(request: gr.Request) -> None:
         visits.leave(str(request.session_hash))
 
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    timer.tick(look, None, [header, timer], **quiet)
-    demo.load(look, None, [header, timer], **quiet)
+    demo.load(look, None, head, **QUIET)
     demo.unload(leave)
 
 

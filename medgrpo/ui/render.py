@@ -170,6 +170,11 @@ def _answer(view: Panel) -> str:
     )
 
 
+def sections(view: Panel) -> str:
+    """Reasoning folded above the answer, as in a panel, without the frame around them."""
+    return _reasoning(view) + _answer(view)
+
+
 def _retry(view: Panel) -> str:
     return f' <button type="button" data-do="retry" data-variant="{escape(view.variant)}">Retry</button>'
 

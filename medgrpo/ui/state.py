@@ -128,6 +128,11 @@ class Line:
             if ticket in self._tickets:
                 self._tickets.remove(ticket)
 
+    def tickets(self) -> tuple[object, ...]:
+        """Everybody in the line and with the engine, in order."""
+        with self._lock:
+            return tuple(self._tickets)
+
     def waiting(self) -> int:
         """How many questions wait for a slot."""
         with self._lock:

@@ -109,7 +109,7 @@ def test_a_run_stops_for_the_control_file_and_for_sigterm(run: RunDirectory) -> 
         run.stop_file.write_text("")
         stop = StopRequest(run)
         assert stop.requested()
-        stop.forget()
+        run.stop_file.unlink()
         stop.listen()
         assert not stop.requested()
         signal.raise_signal(signal.SIGTERM)
