@@ -1,54 +1,27 @@
-"""Ask an engine every case once, keep each answer at once, go on where it stopped.
+"""Ask an engine every case, keep each answer at once, go on where it stopped.
 
-An evaluation is a folder: `settings.json` (what was asked of whom), `results.jsonl` (one line a case, appended), and the
-report written from them. A second call with the same settings answers only the cases that are missing.
+A second call with the same settings answers only what is missing. The files are described in `medgrpo.evaluation.folder`.
 """
 
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from medgrpo.cases import Case
 from medgrpo.engines import Engine, Sampling
 from medgrpo.errors import RunError
+from medgrpo.evaluation.folder import read_settings, rejudge
 from medgrpo.evaluation.measures import Result, judge
 from medgrpo.prompts import Message, build_messages
 
-Progress = Callable[[int, int], None]
-
-
-def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The lines of `results.jsonl`; a torn one is left out."""
-    path = folder / "results.jsonl"
-    if not path.is_file():
-        return []
-    results: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            results.append(json.loads(line))
-        except ValueError:
-            continue
-    return results
-
-
-def rejudge(folder: Path, cases: Sequence[Case]) -> list[Result]:
-    """The kept answers to `cases`, judged anew: texts are kept for good, verdicts follow the matcher of today.
-
-    One result a case and seed; if an answer stands there twice, the later one counts.
-    """
-    by_id = {case.id: case for case in cases}
-    fields = ("seed", "tokens", "seconds", "truncated")
-    records = {(record["case_id"], record["seed"]): record for record in read_records(folder)}
-    return [
-        judge(by_id[case_id], record["text"], **{name: record[name] for name in fields})
-        for (case_id, _), record in records.items()
-        if case_id in by_id
-    ]
+Progress = Callable[[Sequence[Result], int], None]
+_Asked = tuple[Case, int]  # a case and a seed
 
 
 def evaluate(
@@ -61,63 +34,94 @@ def evaluate(
     structured: bool = True,
     examples: Sequence[tuple[str, str]] = (),
     workers: int = 1,
+    seeds: int = 1,
+    about: dict[str, Any] | None = None,
     on_progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> list[Result]:
-    """Answer `cases` and judge them; returns all results of the folder in the order of `cases`.
+    """Answer `cases` and judge them; returns all results of the folder in the order of `cases`, seed after seed.
 
     Args:
-        folder: made if absent; results of an earlier, interrupted call with the same settings are kept.
+        folder: of the arm, made if absent; results of an earlier, interrupted call with the same settings are kept.
         structured: with the instructions on the form.
-        examples: (question, whole completion) pairs shown before each case, for a few-shot control.
-        workers: requests at the same time.
-        on_progress: called with (answered, all) after each case.
-        stop: set it to end after the cases in flight.
+        examples: (question, whole completion) pairs shown before the case, for a few-shot baseline.
+        workers: requests at the same time; more than the engine has slots only wait there.
+        seeds: answers to each case, with the seeds `sampling.seed`, `sampling.seed + 1`, ...
+        about: further fields of `settings.json`, such as "title" (which may change) and "adapter_sha256" (which may not).
+        on_progress: called after each answer with the results so far and the number there will be.
+        stop: set it to end within a token; answers in flight are dropped.
 
     Raises:
         RunError: the folder holds an evaluation with other settings.
         EngineError: the engine stopped; what was answered is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, _describe(engine, variant, sampling, structured, len(examples)))
+    claim(folder, _describe(engine, variant, sampling, structured, len(examples)) | (about or {}))
     _end_torn_line(folder / "results.jsonl")
     done = {(result.case_id, result.seed): result for result in rejudge(folder, cases)}
-    seed = sampling.seed or 0
-    lock = threading.Lock()
+    first = sampling.seed or 0
+    asked = [(case, seed) for seed in range(first, first + seeds) for case in cases]
+    lock, stop = threading.Lock(), stop or threading.Event()
 
-    def one(case: Case) -> None:
-        if stop is not None and stop.is_set():
-            return
-        start = time.perf_counter()
-        deltas = list(engine.stream(_messages(case.question, structured, examples), sampling, variant))
-        count, seconds = len(deltas), time.perf_counter() - start
-        result = judge(
-            case, "".join(deltas), seed=seed, tokens=count, truncated=count >= sampling.max_tokens, seconds=seconds
+    def one(what: _Asked) -> None:
+        case, seed = what
+        result = _answer(
+            engine, variant, case, replace(sampling, seed=seed), _messages(case, structured, examples), stop
         )
+        if result is None:
+            return
         with lock:
             done[case.id, seed] = result
-            _append(folder / "results.jsonl", asdict(result))
+            _append(folder / "results.jsonl", result.record())
             if on_progress is not None:
-                on_progress(len(done), len(cases))
+                on_progress([done[case.id, seed] for case, seed in asked if (case.id, seed) in done], len(asked))
 
-    _for_each([case for case in cases if (case.id, seed) not in done], one, workers)
-    return [done[case.id, seed] for case in cases if (case.id, seed) in done]
+    _for_each([(case, seed) for case, seed in asked if (case.id, seed) not in done], one, workers, stop)
+    return [done[case.id, seed] for case, seed in asked if (case.id, seed) in done]
 
 
-def _for_each(cases: Sequence[Case], work: Callable[[Case], None], workers: int) -> None:
-    """Run `work` on every case; the first error ends it after the cases in flight."""
+def _answer(
+    engine: Engine, variant: str, case: Case, sampling: Sampling, messages: list[Message], stop: threading.Event
+) -> Result | None:
+    """The judged answer to one case; None if it was stopped before its end."""
+    if stop.is_set():
+        return None
+    start = time.perf_counter()
+    text, count = "", 0
+    with closing(_generator(engine.stream(messages, sampling, variant))) as deltas:
+        for delta in deltas:
+            text, count = text + delta, count + 1
+            if stop.is_set():
+                break
+    if stop.is_set():
+        return None
+    seconds = time.perf_counter() - start
+    cut = count >= sampling.max_tokens
+    return judge(case, text, seed=sampling.seed or 0, tokens=count, truncated=cut, seconds=seconds)
+
+
+def _generator(deltas: Iterator[str]) -> Generator[str]:
+    """A generator, which can be closed, over whatever iterator an engine returned."""
+    yield from deltas
+
+
+def _for_each(what: Sequence[_Asked], work: Callable[[_Asked], None], workers: int, stop: threading.Event) -> None:
+    """Run `work` on everything; the first error ends it, and so does Ctrl+C: nothing else is begun or waited for long."""
     pool = ThreadPoolExecutor(workers)
     try:
-        pending = [pool.submit(work, case) for case in cases]
+        pending = [pool.submit(work, each) for each in what]
         finished, _ = wait(pending, return_when=FIRST_EXCEPTION)
         for future in finished:
             future.result()
-    finally:  # also when a person presses Ctrl+C
+    except KeyboardInterrupt:
+        stop.set()
+        raise
+    finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _messages(question: str, structured: bool, examples: Sequence[tuple[str, str]]) -> list[Message]:
-    *system, user = build_messages(question, structured=structured)
+def _messages(case: Case, structured: bool, examples: Sequence[tuple[str, str]]) -> list[Message]:
+    *system, user = build_messages(case.question, structured=structured)
     shown = [[{"role": "user", "content": asked}, {"role": "assistant", "content": said}] for asked, said in examples]
     return [*system, *(message for pair in shown for message in pair), user]
 
@@ -126,7 +130,7 @@ def _describe(engine: Engine, variant: str, sampling: Sampling, structured: bool
     return {
         "engine": engine.name,
         "model": engine.model,
-        "adapter": engine.adapter if variant != "base" else "",
+        "adapter": adapter_name(engine.adapter) if variant != "base" else "",
         "variant": variant,
         "structured": structured,
         "examples": examples,
@@ -134,17 +138,26 @@ def _describe(engine: Engine, variant: str, sampling: Sampling, structured: bool
     }
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / "settings.json"
-    if not path.is_file():
-        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        return
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    different = sorted(key for key in settings if kept.get(key) != settings[key])
+def adapter_name(adapter: str) -> str:
+    """A name for an adapter that says nothing about this machine: of a folder or file its last two parts."""
+    return "/".join(Path(adapter).resolve().parts[-2:]) if adapter and Path(adapter).exists() else adapter
+
+
+def claim(folder: Path, settings: dict[str, Any], anew: bool = False) -> None:
+    """Write an arm's settings, or hold them against those that stand there; fields that were not written then are added.
+
+    Raises:
+        RunError: a field other than the title differs, and it isn't to be written `anew`.
+    """
+    kept = {} if anew else read_settings(folder)
+    different = sorted(key for key in settings if key != "title" and kept.get(key, settings[key]) != settings[key])
     if different:
         raise RunError(
-            f"{folder} holds an evaluation with another {' and '.join(different)}: give another --out, or delete the folder."
+            f"{folder} holds an evaluation with another {' and '.join(different)}: "
+            "give another name or folder, or delete that one."
         )
+    if kept != kept | settings:
+        (folder / "settings.json").write_text(json.dumps(kept | settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:

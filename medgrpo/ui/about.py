@@ -18,8 +18,8 @@ average more likely. No second model judges; every point has a reason you can re
 LIMITS = """## Limits
 
 - These are small models. They state wrong things fluently, and a well-formed answer is not a correct one.
-- The adapter was trained on generated vignettes of 32 conditions. Rare or atypical cases are outside of it, and so far it
-  takes a case of one or two findings for one outside of it too: give the whole story.
+- The adapter was trained on generated vignettes of 32 conditions. Rare or atypical cases are outside of it, and a case of one or
+  two findings is often answered wrongly or declined: give the whole story.
 - The reasoning is text that earned reward. It need not be why the model gave its answer.
 - The emergency notice is a list of rules that looks at the case before any model. It misses many emergencies.
 

@@ -115,7 +115,7 @@ def layout(desk: Desk) -> Parts:
                 max_lines=14,
                 elem_id="case",
                 placeholder="Age, sex, what happened, findings. Then the question.",
-                info="Made-up cases with several findings; one-liners are declined. Ctrl+Enter runs.",
+                info="Made-up cases; the more findings, the surer the answer. Ctrl+Enter runs.",
             )
             with gr.Row(elem_classes="bar"):
                 with gr.Row(elem_classes="actions"):

@@ -1,7 +1,8 @@
 import pytest
 
 from medgrpo.cases import Case
-from medgrpo.evaluation.measures import compare_paired, confusions, judge, majority_vote, share, summarise
+from medgrpo.data.scope import ANSWER
+from medgrpo.evaluation.measures import Result, chosen_option, judge, named_condition, share
 from medgrpo.parsing import compose
 
 CASE = Case(
@@ -15,6 +16,10 @@ CASE = Case(
 RIGHT = compose('"crushing chest pain" fits ischaemia.', "Acute myocardial infarction. Next: 12-lead ECG.")
 WRONG = compose('"tearing pain" fits dissection.', "Aortic dissection. Next: CT angiography.")
 BARE = "Acute myocardial infarction"
+LONG = (
+    "The patient woke at night with a burning pain in the big toe that he could not bear to touch, "
+    "and the sheet alone made him cry out loud. What is the most likely diagnosis?"
+)
 
 
 def test_a_right_answer_without_the_form_is_lenient_not_strict() -> None:
@@ -33,39 +38,79 @@ def test_an_answer_that_names_several_conditions_is_counted_as_such() -> None:
     assert not judge(CASE, RIGHT).several
 
 
-def test_the_summary_counts_what_it_says() -> None:
-    summary = summarise([judge(CASE, text) for text in (RIGHT, RIGHT, WRONG, BARE)])
-    assert (summary.strict.hits, summary.lenient.hits, summary.form.hits, summary.cases) == (2, 3, 3, 4)
-    assert summary.accuracy_in_form.value == pytest.approx(2 / 3)
-    assert summary.real_citations.value == pytest.approx(2 / 3)
-    assert list(summary.by_condition) == ["Acute myocardial infarction"]
+@pytest.mark.parametrize(
+    ("text", "copied"),
+    [
+        (compose(LONG, "Gout"), True),
+        (compose("A short thought.", LONG), True),
+        (
+            compose('"a burning pain in the big toe that he could" fits a hot joint, and nothing else does.', "Gout"),
+            False,
+        ),
+        (compose("The joint is hot and he drinks beer, so crystals are likely.", "Gout"), False),
+        (LONG, True),
+        ("", False),
+    ],
+)
+def test_a_copy_of_the_question_is_counted_wherever_it_stands(text: str, copied: bool) -> None:
+    assert judge(Case("1", LONG, "Gout", "diagnosis"), text).copied is copied
+
+
+def test_a_wrong_diagnosis_names_the_condition_it_names() -> None:
+    assert judge(CASE, WRONG).named == "Aortic dissection"
+    assert judge(CASE, RIGHT).named == ""
+    assert named_condition("Gout or sepsis") == ""
+    assert named_condition("Heart attack. Next: ECG.") == "Acute myocardial infarction"
+
+
+def test_an_abstention_is_counted_and_is_right_only_where_it_is_the_reference() -> None:
+    inside = judge(CASE, compose("No findings.", f"{ANSWER}. Please ask a clinician."))
+    outside = judge(Case("o/test/x/1", "Hello", ANSWER, "diagnosis"), compose("Small talk.", ANSWER))
+    assert (inside.declined, inside.correct) == (True, False)
+    assert (outside.declined, outside.correct) == (True, True)
+    assert not judge(CASE, RIGHT).declined
+
+
+def test_the_chosen_option_is_its_text() -> None:
+    case = Case("1", "Which?\n\nA. aspirin\nB. heparin", "A", "choice", options={"A": "aspirin", "B": "heparin"})
+    assert chosen_option("B", case) == "heparin"
+    assert chosen_option("The answer is A.", case) == "aspirin"
+    assert chosen_option("A or B", case) == ""
+
+
+def test_a_record_is_read_back_and_a_newer_field_is_left_out() -> None:
+    result = judge(CASE, RIGHT, seed=3, tokens=12)
+    assert Result.of(result.record() | {"new": 1}) == result
+    with pytest.raises(TypeError):
+        Result.of({"case_id": "1"})
 
 
 def test_wilson_interval_of_a_textbook_example() -> None:
     """10 of 20: Wilson gives 0.299 to 0.701 (Agresti and Coull 1998)."""
-    ten = share([True] * 10 + [False] * 10)
+    ten = share(enumerate([True] * 10 + [False] * 10))
     assert (round(ten.low, 3), round(ten.high, 3)) == (0.299, 0.701)
+
+
+def test_flags_of_one_case_are_one_cluster() -> None:
+    """Four cases of two equal flags: design effect (1/12) / (1/32) = 8/3, so 8 flags count as 3."""
+    pairs = [(case, case % 2 == 0) for case in range(4) for _ in range(2)]
+    found = share(pairs)
+    assert (found.hits, found.of) == (4, 8)
+    assert (round(found.low, 3), round(found.high, 3)) == (0.125, 0.875)
+
+
+def test_flags_that_all_agree_are_worth_their_cases() -> None:
+    """20 true flags of 10 cases: Wilson of 10 of 10 begins at 10 / (10 + 1.96²) = 0.722."""
+    assert round(share((i % 10, True) for i in range(20)).low, 3) == 0.722
+    assert share((i % 10, True) for i in range(20)).high == 1.0
+
+
+def test_clusters_never_count_as_more_than_their_flags() -> None:
+    mixed = share((case, flag) for case in range(10) for flag in (True, False))
+    plain = share(enumerate([True, False] * 10))
+    assert (mixed.low, mixed.high) == (plain.low, plain.high)
 
 
 def test_nothing_measured_is_not_a_number_rather_than_zero() -> None:
     assert str(share([])) == "no case"
     assert share([]).value != share([]).value
-
-
-def test_paired_comparison_counts_discordant_cases_only() -> None:
-    cases = [Case(id=str(i), question=CASE.question, answer=CASE.answer, kind="diagnosis") for i in range(10)]
-    first = [judge(case, WRONG if i < 6 else RIGHT) for i, case in enumerate(cases)]
-    second = [judge(case, RIGHT) for case in cases]
-    paired = compare_paired(first, second)
-    assert (paired.only_first, paired.only_second, paired.cases) == (0, 6, 10)
-    assert paired.difference == pytest.approx(0.6)
-    assert paired.p == pytest.approx(2 / 2**6)
-
-
-def test_the_majority_over_seeds_wins() -> None:
-    answers = [judge(CASE, text, seed=i) for i, text in enumerate((RIGHT, RIGHT, WRONG))]
-    assert majority_vote(answers) == {CASE.id: True}
-
-
-def test_a_confusion_names_what_was_said_instead() -> None:
-    assert confusions([judge(CASE, WRONG)]) == {("Acute myocardial infarction", "Aortic dissection"): 1}

@@ -1,48 +1,24 @@
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from counting import Counting
 
 from medgrpo.cases import Case
-from medgrpo.engines import Health, Sampling
+from medgrpo.engines import Sampling
 from medgrpo.errors import EngineError, RunError
-from medgrpo.evaluation.measures import summarise
-from medgrpo.evaluation.report import scoreboard, table, write_report
-from medgrpo.evaluation.run import evaluate, read_records
-from medgrpo.parsing import compose
+from medgrpo.evaluation.folder import read_lines, read_settings
+from medgrpo.evaluation.run import adapter_name, evaluate
 from medgrpo.prompts import Message
 
 CASES = [Case(id=f"c/test/note/{i}", question=f"Case {i}: hot toe", answer="Gout", kind="diagnosis") for i in range(6)]
 
 
-class Counting:
-    """An engine that answers every case in form, and counts what it was asked."""
-
-    name, model, adapter, variants = "counting", "none", "a1", ("base", "grpo")
-
-    def __init__(self, break_at: int = 10**9) -> None:
-        self.asked: list[Sequence[Message]] = []
-        self.break_at = break_at
-
-    def stream(self, messages: Sequence[Message], sampling: Sampling, variant: str) -> Iterator[str]:
-        self.asked.append(messages)
-        if len(self.asked) > self.break_at:
-            raise EngineError("The model server stopped.")
-        yield from compose("A hot toe.", "Gout" if variant == "grpo" else "Sepsis").split(" ")
-
-    def health(self) -> Health:
-        return Health("ready", "")
-
-    def close(self) -> None:
-        pass
-
-
 def test_an_interrupted_evaluation_goes_on_with_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(EngineError):
         evaluate(Counting(break_at=3), "grpo", CASES, tmp_path)
-    assert len(read_records(tmp_path)) == 3
+    assert len(read_lines(tmp_path, "results")) == 3
     again = Counting()
     results = evaluate(again, "grpo", CASES, tmp_path)
     assert len(again.asked) == 3
@@ -58,19 +34,43 @@ def test_a_torn_last_line_is_answered_again(tmp_path: Path) -> None:
     again = Counting()
     assert len(evaluate(again, "grpo", CASES, tmp_path)) == 6
     assert len(again.asked) == 1
-    assert len(read_records(tmp_path)) == 6
+    assert len(read_lines(tmp_path, "results")) == 6
 
 
 def test_other_settings_need_another_folder(tmp_path: Path) -> None:
-    evaluate(Counting(), "grpo", CASES, tmp_path)
+    evaluate(Counting(), "grpo", CASES, tmp_path, about={"title": "One"})
     with pytest.raises(RunError, match="another sampling"):
         evaluate(Counting(), "grpo", CASES, tmp_path, sampling=Sampling(temperature=1.0))
+    evaluate(Counting(), "grpo", CASES, tmp_path, about={"title": "Two", "adapter_sha256": "abc"})
+    assert read_settings(tmp_path)["title"] == "Two"
+    with pytest.raises(RunError, match="another adapter_sha256"):
+        evaluate(Counting(), "grpo", CASES, tmp_path, about={"adapter_sha256": "def"})
 
 
-def test_stop_ends_after_the_case_in_flight(tmp_path: Path) -> None:
+def test_each_seed_is_asked_once_and_more_can_be_added(tmp_path: Path) -> None:
+    engine = Counting()
+    warm = Sampling(temperature=0.8, seed=5)
+    assert len(evaluate(engine, "grpo", CASES[:2], tmp_path, sampling=warm, seeds=2)) == 4
+    assert sorted(s.seed for s in engine.sampled) == [5, 5, 6, 6]
+    results = evaluate(engine, "grpo", CASES[:2], tmp_path, sampling=warm, seeds=3)
+    assert [(r.case_id[-1], r.seed) for r in results] == [(n, s) for s in (5, 6, 7) for n in "01"]
+    assert len(engine.asked) == 6
+
+
+def test_stop_ends_within_a_token_and_keeps_no_half_answer(tmp_path: Path) -> None:
     stop = threading.Event()
-    results = evaluate(Counting(), "grpo", CASES, tmp_path, stop=stop, on_progress=lambda done, of: stop.set())
+    results = evaluate(Counting(), "grpo", CASES, tmp_path, stop=stop, on_progress=lambda results, of: stop.set())
     assert len(results) == 1
+
+    class Stopping(Counting):
+        def stream(self, messages: Sequence[Message], sampling: Sampling, variant: str) -> Iterator[str]:
+            for delta in super().stream(messages, sampling, variant):
+                yield delta
+                stop.set()
+
+    stop.clear()
+    assert len(evaluate(Stopping(), "grpo", CASES, tmp_path, stop=stop)) == 1
+    assert len(read_lines(tmp_path, "results")) == 1
 
 
 def test_examples_are_shown_with_their_whole_form(tmp_path: Path) -> None:
@@ -80,17 +80,9 @@ def test_examples_are_shown_with_their_whole_form(tmp_path: Path) -> None:
     assert engine.asked[0][2]["content"].startswith("<reasoning>")
 
 
-def test_the_report_compares_the_arms_on_the_same_cases(tmp_path: Path) -> None:
-    arms = {
-        "base": evaluate(Counting(), "base", CASES, tmp_path / "base"),
-        "GRPO": evaluate(Counting(), "grpo", CASES, tmp_path / "grpo"),
-    }
-    write_report(arms, tmp_path, "Six cases", "GRPO")
-    report = (tmp_path / "report.md").read_text()
-    assert "| GRPO | 100.0 % (61.0–100.0) |" in report
-    assert "GRPO against base, 6 cases: +100.0 points" in report
-    assert (tmp_path / "accuracy.png").stat().st_size > 5000
-    record = json.loads((tmp_path / "scoreboard.json").read_text())
-    assert record["paired"]["base"]["only_second"] == 6
-    assert scoreboard(arms)["arms"]["GRPO"]["strict"]["hits"] == 6
-    assert table({"base": summarise(arms["base"])}).count("\n") == 2
+def test_settings_name_an_adapter_without_this_machine(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "one" / "adapter"
+    folder.mkdir(parents=True)
+    assert adapter_name(str(folder)) == "one/adapter"
+    assert adapter_name("someone/adapter-on-the-hub") == "someone/adapter-on-the-hub"
+    assert adapter_name("") == ""
