@@ -37,10 +37,19 @@ def chart(choice: Choice) -> str:
     return (
         f'<figure class="ev-chart"><figcaption><h2>{escape(title_of(choice.evaluation))}</h2>'
         "<p>Strict accuracy in per cent: right, and exactly in form. The thin line is the 95 % interval. Choose a bar to "
-        "see its cases.</p></figcaption>"
+        f"see its cases.{_uneven(choice)}</p></figcaption>"
         f'<div class="ev-bars">{rows}<div class="ev-axis" aria-hidden="true">{ticks}</div></div>'
         f'<div class="ev-legend">{legend}</div></figure>'
     )
+
+
+def _uneven(choice: Choice) -> str:
+    """A warning where the arms did not answer the same number of cases."""
+    counts = {arm.title: len({result.case for result in arm.results}) for arm in choice.arms}
+    if len(set(counts.values())) < 2:
+        return ""
+    said = ", ".join(f"{escape(title)} {count}" for title, count in counts.items())
+    return f" <b>Not every arm answered the same cases ({said}); the sentences below count the shared ones alone.</b>"
 
 
 def _bar(arm: Arm, share: Share, chosen: bool) -> str:

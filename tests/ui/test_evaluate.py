@@ -190,7 +190,9 @@ def test_a_changed_file_is_read_again(settings):
     before = pick(settings).arm.results
     folder = settings.runs / "evaluations" / "first" / "grpo"
     write_lines(folder, "results", [r.record() for r in before[:10]])
-    assert len(pick(settings).arm.results) == 10
+    fewer = pick(settings)
+    assert len(fewer.arm.results) == 10
+    assert "Not every arm answered the same cases (majority 90, base 90, GRPO 10)" in render_evaluate.chart(fewer)
 
 
 def running_desk(settings: Settings, **scripts: Script):
