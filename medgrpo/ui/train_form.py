@@ -115,6 +115,8 @@ class Parts:
     name: gr.Textbox
     start: gr.Button
     draft: gr.State = field(default_factory=lambda: gr.State(""))
+    checked: dict[str, str] = field(default_factory=dict)
+    """Visitor -> text that was checked last; an older check that ends later is not shown."""
 
     @property
     def shown(self) -> list[Any]:
@@ -265,7 +267,7 @@ def wire(parts: Parts, settings: Settings, manager: RunManager) -> None:
 
 
 def _wire_check(parts: Parts, settings: Settings, manager: RunManager) -> None:
-    newest: dict[str, str] = {}  # visitor -> text that was checked last; an older check that ends later is not shown
+    newest = parts.checked
 
     def check(text: str, request: gr.Request) -> Iterator[list[object]]:
         access.check(settings, request)

@@ -221,6 +221,7 @@ def _wire_start(form: train_form.Parts, parts: Parts, runs: Runs) -> None:
         if reason := access.incapable():
             raise gr.Error(reason, print_exception=False)
         run_id = ""
+        form.checked.pop(str(request.session_hash), None)  # a check still under way must not paint over what comes now
         for found, doing, run_id in train_form.begin(runs.manager, text, name):
             yield [*train_form.paint(found, doing), run_id or gr.skip(), gr.Button(interactive=not doing)]
         if run_id:

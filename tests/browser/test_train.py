@@ -66,9 +66,11 @@ def test_a_run_from_start_to_chat(open_page, tmp_path):
         train_tab(page)
         expect(page.locator("#run-state .chip-recording")).to_be_visible(timeout=20_000)
         expect(page.locator("#train-preset input")).to_have_value(re.compile("fits this machine"))
+        expect(page.locator("#train-plan")).to_contain_text("passed their audit", timeout=2 * MINUTE)
         for field, value in (("steps", "10"), ("length", "32"), ("held_out", "1")):
             page.fill(f"#train-{field} input", value)
         page.fill("#train-name input", "browser")
+        page.wait_for_timeout(3000)  # the new check has begun
         expect(page.locator("#train-plan")).to_contain_text("passed their audit", timeout=2 * MINUTE)
         page.click("#train-start")
         expect(page.locator("#train-general .good")).to_contain_text("has started", timeout=2 * MINUTE)

@@ -52,9 +52,9 @@ def test_it_is_linear() -> None:
     def seconds(count: int) -> float:
         train = [case("ab" * 400 + str(i)) if i % 2 else case(words(i, 100)) for i in range(count)]
         test = [case("ab" * 30 + words(-i - 1, 80)) for i in range(count // 4)]
-        started = time.perf_counter()
+        started = time.process_time()
         drop_overlapping(train, test)
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     small = max(seconds(40), 0.005)
     assert seconds(800) < 60 * small

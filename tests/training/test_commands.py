@@ -92,7 +92,13 @@ from medgrpo.training import launching
 launching.ROOT = Path({str(launching.ROOT)!r})
 sys.exit(main(["train", "--config", {str(file)!r}, "--set", "training.max_steps=60", "--follow"]))
 """
-    looker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    looker = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
     settle(lambda: any(each.step >= 1 for each in manager.runs()), 60)
     os.kill(looker.pid, signal.SIGINT)
     _, err = looker.communicate(timeout=30)

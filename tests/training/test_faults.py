@@ -408,4 +408,5 @@ def test_a_killed_web_server_takes_no_run_with_it_and_comes_back_on_its_port(man
     assert manager.info(run.id).phase in ("training", "finished")
     os.killpg(again.pid, signal.SIGKILL)
     again.wait()
-    assert wait(manager, run.id, "finished").step == 100
+    settle(lambda: manager.info(run.id).phase == "finished", 90)
+    assert manager.info(run.id).step == 100
