@@ -162,6 +162,8 @@ def test_bad_input_is_named_beside_its_field_and_mended(open_page, shared):
         expect(page.locator("#train-start")).to_be_enabled()
         expect(page.locator(f"{place} .flaw")).to_contain_text(says)
     page.fill("#train-yaml textarea", QUICK)
+    expect(page.locator("#train-steps-note .flaw")).to_have_count(0, timeout=20_000)
+    expect(page.locator("#train-plan")).to_contain_text("passed their audit", timeout=MINUTE)  # its check has ended
     page.fill("#train-name input", "../evil")
     page.click("#train-start")
     expect(page.locator("#train-general .flaw")).to_contain_text("The run name '../evil'", timeout=MINUTE)
