@@ -1,12 +1,10 @@
 """The engine of an evaluation from the command line: as many answers at the same time as there are CPU cores.
 
 The page's engine keeps both variants loaded and divides the cores between them. An evaluation asks one variant, so here
-that variant has every core, in processes of one thread and one answer each. Measured on two cores with SmolLM2-135M and
-an adapter, 16 hard cases: 46 cases a minute, against 25 with the page's engine and 35 in one process of two threads.
-Several answers in one process (llama.cpp's batching) are no faster on a CPU, and they change the arithmetic: 12 of 16
-greedy answers came out differently. Nor is the beginning of a prompt reused, but for `REUSING`: with Qwen2.5-Coder-0.5B the
-answer to 1 of 6 cases then depended on the case before. So an answer is the same to the letter for any number of workers,
-in any order.
+that variant has every core, in processes of one thread and one answer each, which `benchmarks/evaluation_workers.py` compares with the
+other ways. Several answers in one process (llama.cpp's batching) change the arithmetic and with it greedy texts. Nor is the
+beginning of a prompt reused, but for `REUSING`, because an answer may then depend on the case before. So an answer is the
+same to the letter for any number of workers, in any order.
 """
 
 import hashlib
