@@ -2,7 +2,8 @@
 
 Every rule looks at the last `WINDOW` logged steps (a few of them compare with earlier ones), speaks only when it has
 seen enough of them, and has its threshold written out beside it. The thresholds are warnings for a reader, not tests of
-significance: they were set by judgement, and the shipped recordings raise nothing that asks to act. A rule that needs a key the trainer did not log says nothing.
+significance: they were set by judgement, and the shipped recordings raise nothing that
+asks to act. A rule that needs a key the trainer did not log says nothing.
 """
 
 import time
