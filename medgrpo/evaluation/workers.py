@@ -1,10 +1,11 @@
 """The engine of an evaluation from the command line: as many answers at the same time as there are CPU cores.
 
-The page's engine keeps both variants loaded and divides the cores between them. An evaluation asks one variant, so here
-that variant has every core, in processes of one thread and one answer each, which
-`benchmarks/evaluation_workers.py` compares with the other ways. Several answers in one process (llama.cpp's batching) change the arithmetic and with it greedy texts. Nor is the
-beginning of a prompt reused, but for `REUSING`, because an answer may then depend on the case before. So an answer is the
-same to the letter for any number of workers, in any order.
+The page's engine keeps both variants loaded and divides the cores between them. An evaluation asks one variant, so
+here that variant has every core, in processes of one thread and one answer each, which
+`benchmarks/evaluation_workers.py` compares with the other ways. Several answers in one process (llama.cpp's batching)
+change the arithmetic and with it greedy texts. Nor is the beginning of a prompt reused, but for `REUSING`, because an
+answer may then depend on the case before. So an answer is the same to the letter for any number of workers, in any
+order.
 """
 
 import hashlib
