@@ -20,7 +20,7 @@ from medgrpo.data.registers import Item, Person, Register, registers_of, render
 from medgrpo.errors import DataError
 
 SEED = "casebook-1"  # changing it changes every vignette
-SIZES = {"train": 600, "practice": 150, "validation": 20, "test": 20, "hard": 20}  # vignettes a condition
+SIZES = {"train": 600, "practice": 320, "validation": 20, "test": 20, "hard": 20}  # vignettes a condition
 SHARES = (
     ("train", 0.40),
     ("practice", 0.55),

@@ -72,7 +72,7 @@ def out_of_scope(split: str) -> tuple[tuple[Case, str], ...]:
 
 
 def _train_texts(raw: dict[str, Any], split: str) -> list[tuple[str, str]]:
-    """Every text; those that read like a case also with one to three lines of noise and the questions of real vignettes,
+    """Every text; those that read like a case also with one or three lines of noise and the questions of real vignettes,
     so that neither length nor manner tells what is outside.
     """
 
@@ -85,7 +85,7 @@ def _train_texts(raw: dict[str, Any], split: str) -> list[tuple[str, str]]:
         for register in load_registers()[:3]:
             for text in condition[register.voice]:
                 texts.append(("other_condition", text))
-                for lines in (1, 2, 3):
+                for lines in (1, 3):
                     rng = random.Random(f"{SEED}/{lines}/{text}")
                     said = [each[register.voice] for each in rng.sample(noise, lines)]
                     said = [f"The patient {each}." if register.voice == "prose" else f"{each}." for each in said]
