@@ -55,7 +55,7 @@ def trainer_arguments(config: RunConfig, attempt: Attempt) -> Any:
         completion_only_loss=True,
         packing=False,
         max_length=None,
-        loss_type="chunked_nll",
+        loss_type="nll",
     )
 
 

@@ -74,7 +74,7 @@ def test_everything_arrives_in_one_private_commit(
     assert server.content(NAME, WEIGHTS) == (run.adapter / WEIGHTS).read_bytes()
     assert server.content(NAME, "adapter.gguf") == (run.adapter / "adapter.gguf").read_bytes()
     assert json.loads(server.text(NAME, "adapter_config.json"))["r"] == 16
-    assert yaml.safe_load(server.text(NAME, "run.yaml"))["training"]["max_steps"] == 45
+    assert yaml.safe_load(server.text(NAME, "run.yaml"))["training"]["max_steps"] == 100
     assert (server.count("PUT /storage") == 2) == (transport == "plain")
     assert (server.count("POST /v1/xorbs") == 2) == (transport == "xet")
     assert pushes.said[-1] == Progress(pushes.said[-1].total, pushes.said[-1].total, "Done")
@@ -100,9 +100,9 @@ def test_the_card_says_what_the_run_was(pushes: Pushes, run: RunDirectory) -> No
     ):
         assert f"## {heading}\n" in card
     assert "| correctness | 2 |" in card
-    assert "| | step 0 | step 45 |" in card
-    assert "| Right and well-formed | 79.1% (74.3% to 83.2%) | 82.8% (78.3% to 86.6%) |" in card
-    assert "38 became right and 26 became wrong (exact McNemar test p = 0.169)" in card
+    assert "| | step 0 | step 100 |" in card
+    assert "| Right and well-formed | 82.2% (77.6% to 86.0%) | 86.2% (82.0% to 89.6%) |" in card
+    assert "34 became right and 21 became wrong (exact McNemar test p = 0.105)" in card
     assert "torch 2.11.0" in card
     assert f'from_pretrained("{NAME}")' in card
     pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", card)
@@ -330,7 +330,7 @@ def test_offline_mode_is_named(run: RunDirectory, monkeypatch: pytest.MonkeyPatc
 def test_no_path_of_this_machine_is_published(pushes: Pushes, run: RunDirectory, tmp_path: Path) -> None:
     secret = tmp_path / "clinic-of-dr-x"
     text = run.config_file.read_text()
-    text = text.replace("source: casebook+out_of_scope", f"source: {secret}/cases.csv")
+    text = text.replace("source: practice+out_of_scope", f"source: {secret}/cases.csv")
     text = text.replace("init_adapter: runs/smollm2_sft/adapter", f"init_adapter: {secret}/sft/adapter")
     run.config_file.write_text(text)
     change_settings(run, base_model_name_or_path=f"{secret}/base.gguf")
