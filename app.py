@@ -40,7 +40,7 @@ def main() -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         settings = Settings.from_env()
-        desk = Desk(settings, load_engine).open()
+        desk = Desk(settings, load_engine).open(wait=settings.zero_gpu)
         desk.check(PATIENCE)
         serve(settings, desk)
     except MedGRPOError as error:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from medgrpo.engines.base import Engine, Sampling
@@ -117,5 +119,7 @@ def answer(engine: Engine, question: str, variant: str, **options: Any) -> Answe
 def compare(engine: Engine, question: str, **options: Any) -> list[Answer]:
     """The finished answers of every variant of the engine, asked at the same time; options and errors as for `ask`."""
     with ThreadPoolExecutor(len(engine.variants)) as pool:
-        asked = [pool.submit(answer, engine, question, variant, **options) for variant in engine.variants]
+        ask_one = partial(answer, engine, question, **options)
+        # in the caller's context, from which ZeroGPU knows whose quota it is
+        asked = [pool.submit(partial(copy_context().run, ask_one, variant)) for variant in engine.variants]
         return [one.result() for one in asked]

@@ -9,12 +9,15 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from medgrpo.engines import choose
 from medgrpo.engines.llamacpp import available_cpus
 from medgrpo.errors import MedGRPOError
-from medgrpo.models import PROFILES, find_adapter, find_gguf
+from medgrpo.models import PROFILES, find_adapter, find_gguf, packaged_gguf
 from medgrpo.settings import Settings
 
-REQUIREMENTS = Path(__file__).parent.parent / "requirements.txt"
+REQUIREMENTS = Path(__file__).parent.parent
+NEEDED, OPTIONAL = "requirements.txt", ("requirements-train.txt", "requirements-gpu.txt")
+"""The tested versions stand in these files and nowhere else; the page needs the first, training and GPUs the others."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,32 @@ def _gpu() -> Finding:
 
 
 def _engine(settings: Settings) -> Finding:
+    choice = choose(settings)
+    if choice == "vllm":
+        from medgrpo.engines.vllm import unusable
+
+        if reason := unusable():
+            return Finding("engine", False, reason)
     if settings.engine != "auto":
-        return Finding("engine", True, f"{settings.engine}, because MEDGRPO_ENGINE says so.")
-    if settings.endpoint:
-        return Finding("engine", True, f"endpoint, because MEDGRPO_ENDPOINT is {settings.endpoint}.")
-    return Finding("engine", True, "llamacpp, the engine for machines without a GPU server.")
+        return Finding("engine", True, f"{choice}, because MEDGRPO_ENGINE says so.")
+    why = {
+        "endpoint": f"because MEDGRPO_ENDPOINT is {settings.endpoint}",
+        "vllm": "because the model is no GGUF file and this machine has a GPU",
+    }
+    return Finding("engine", True, f"{choice}, {why.get(choice, 'the engine for GGUF files, with or without a GPU')}.")
 
 
 def _model(settings: Settings) -> Finding:
+    choice, profile = choose(settings), PROFILES.get(settings.model)
+    local = settings.model.endswith(".gguf") or (profile is not None and packaged_gguf(profile) is not None)
+    if choice == "endpoint" or (choice in ("vllm", "transformers") and not local):
+        name = profile.base if profile else settings.model
+        where = "as the endpoint calls it" if choice == "endpoint" else "from the Hub, fetched when it is first used"
+        return Finding("model", True, f"{name}, {'a folder' if Path(name).is_dir() else where}.")
     try:
         path = find_gguf(settings.model, allow_download=False)
     except MedGRPOError as error:
         return Finding("model", False, str(error))
-    profile = PROFILES.get(settings.model)
     licence = f", licence {profile.licence}" if profile else ""
     return Finding(
         "model",
@@ -96,22 +112,42 @@ def _adapter(settings: Settings) -> Finding:
 
 
 def _packages() -> Finding:
-    """Compare installed packages with the pins the project was tested with."""
-    if not REQUIREMENTS.is_file():
+    """Compare what is installed with the pins the project was tested with."""
+    if not (REQUIREMENTS / NEEDED).is_file():
         return Finding(
             "packages", True, "Installed as a package; the tested pins stand in the repository's requirements.txt."
         )
-    pins = re.findall(r"^([A-Za-z0-9_.-]+)(?:\[.*?\])?==([^\s;#]+)", REQUIREMENTS.read_text(), re.MULTILINE)
-    wrong = [f"{name} {_installed(name)} (tested {pin})" for name, pin in pins if _installed(name) != pin]
+    wrong: list[str] = []
+    install = NEEDED
+    for name, (pin, file) in pins().items():
+        found = _installed(name)
+        if found == pin or (found == "missing" and file != NEEDED):
+            continue
+        wrong.append(f"{name} {found} (tested {pin})")
+        install = file  # the later file holds the earlier ones
     if wrong:
-        return Finding(
-            "packages", False, f"Outside the tested set: {', '.join(wrong)}: run `pip install -r requirements.txt`."
+        return Finding("packages", False, f"Outside the tested set: {', '.join(wrong)}: `pip install -r {install}`.")
+    here = [f"{name} {pin}" for name, (pin, _) in pins().items() if _installed(name) == pin]
+    return Finding("packages", True, f"{', '.join(here)}, as tested.")
+
+
+def pins() -> dict[str, tuple[str, str]]:
+    """Package -> (version it was tested with, requirements file that says so), the page's own packages first."""
+    return {
+        name: (pin, file)
+        for file in (NEEDED, *OPTIONAL)
+        if (REQUIREMENTS / file).is_file()
+        for name, pin in re.findall(
+            r"^([A-Za-z0-9_.-]+)(?:\[.*?\])?==([^\s;#]+)",
+            (REQUIREMENTS / file).read_text(encoding="utf-8"),
+            re.MULTILINE,
         )
-    return Finding("packages", True, f"{', '.join(f'{name} {pin}' for name, pin in pins)}, as tested.")
+    }
 
 
 def _installed(name: str) -> str:
+    """Its version without the build, such as +cu130, or "missing"."""
     try:
-        return importlib.metadata.version(name)
+        return importlib.metadata.version(name).partition("+")[0]
     except importlib.metadata.PackageNotFoundError:
         return "missing"

@@ -28,7 +28,9 @@ class Settings:
         admins: Hub user names that may train on a Space.
         training: None = allowed where it is safe, True/False = switched by hand.
         on_space: running as a Hugging Face Space.
+        zero_gpu: on one whose GPU is lent for each call.
         threads: CPU threads the local engine may use in all; 0 = as many as the process may run on.
+        gpu_memory: share of the GPU's memory that the engine "vllm" takes, in (0, 1].
         host: address that the page listens on.
         sign_in: visitors of the Space can sign in with their Hub account.
     """
@@ -42,7 +44,9 @@ class Settings:
     admins: tuple[str, ...] = ()
     training: bool | None = None
     on_space: bool = False
+    zero_gpu: bool = False
     threads: int = 0
+    gpu_memory: float = 0.8
     host: str = "127.0.0.1"
     sign_in: bool = False
 
@@ -79,7 +83,9 @@ class Settings:
             admins=tuple(name for name in admins if name),
             training=_switch("MEDGRPO_TRAINING", env.get("MEDGRPO_TRAINING", "")),
             on_space=env.get("SYSTEM") == "spaces",
+            zero_gpu=env.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"),
             threads=_count("MEDGRPO_THREADS", env.get("MEDGRPO_THREADS", "0")),
+            gpu_memory=_share("MEDGRPO_GPU_MEMORY", env.get("MEDGRPO_GPU_MEMORY", "") or "0.8"),
             host=env.get("GRADIO_SERVER_NAME", "").strip() or "127.0.0.1",
             sign_in=bool(env.get("OAUTH_CLIENT_ID")),
         )
@@ -96,3 +102,15 @@ def _count(name: str, value: str) -> int:
     if not value.strip().isdecimal():
         raise SettingsError(f"{name}={value!r} is not a number of threads: use 0 for all, or a whole number.")
     return int(value)
+
+
+def _share(name: str, value: str) -> float:
+    try:
+        share = float(value)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise SettingsError(
+            f"{name}={value!r} is not a share of the memory: use a number from 0.1 to 0.95, such as 0.8."
+        )
+    return share

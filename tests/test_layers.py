@@ -25,11 +25,12 @@ SIBLINGS = {
     ("matching", "parsing"),
     ("safety", "parsing"),
 }
+WEIGHTS = {"train", "medgrpo/engines/transformers.py", "medgrpo/engines/weights.py"}
 HEAVY = {
-    "torch": {"train"},
-    "transformers": {"train"},
+    "torch": WEIGHTS,
+    "transformers": WEIGHTS,
     "trl": {"train"},
-    "peft": {"train"},
+    "peft": WEIGHTS,
     "gradio": {"medgrpo/ui", "app.py"},
 }
 
@@ -93,7 +94,7 @@ def test_the_package_and_the_page_load_without_torch() -> None:
 def test_the_code_stays_within_its_budget() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in sources()}
     assert {str(path): n for path, n in lengths.items() if n > 400} == {}
-    assert sum(n for path, n in lengths.items() if path.relative_to(ROOT).parts[0] == "medgrpo") < 20_500
+    assert sum(n for path, n in lengths.items() if path.relative_to(ROOT).parts[0] == "medgrpo") < 22_000
 
 
 def test_functions_stay_short() -> None:

@@ -1,4 +1,7 @@
-"""Greedy answers to the held-out cases: from the trainer's vLLM if it has one, else from its model in batches."""
+"""Greedy answers to the held-out cases: from the trainer's vLLM if it has one, else from its model in batches.
+
+Several processes share the cases out.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +10,7 @@ import torch
 
 from medgrpo.cases import Case
 from medgrpo.prompts import build_messages
+from train.processes import shared_out
 
 
 def answer_held_out(trainer: Any, tokenizer: Any, cases: Sequence[Case], max_new_tokens: int) -> list[tuple[str, bool]]:
@@ -18,12 +22,13 @@ def answer_held_out(trainer: Any, tokenizer: Any, cases: Sequence[Case], max_new
     prompts = [_prompt_ids(tokenizer, case) for case in cases]
     generation = getattr(trainer, "vllm_generation", None)
     if generation is None:
-        ids = _generate(trainer.accelerator.unwrap_model(trainer.model), tokenizer, prompts, max_new_tokens)
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        ids = shared_out(prompts, lambda mine: _generate(model, tokenizer, mine, max_new_tokens))
     else:
         if trainer._last_loaded_step != trainer.state.global_step:
             generation.sync_weights()
             trainer._last_loaded_step = trainer.state.global_step
-        ids = _generate_with_vllm(generation, prompts, max_new_tokens)
+        ids = shared_out(prompts, lambda mine: _generate_with_vllm(generation, mine, max_new_tokens))
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     return [(text, not each or each[-1] != tokenizer.eos_token_id) for text, each in zip(texts, ids, strict=True)]
 

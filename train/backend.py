@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from medgrpo.errors import SettingsError
-from medgrpo.training.checks import warm_start_problems
+from medgrpo.training.checks import process_problems, warm_start_problems
 from medgrpo.training.config import Lora, RunConfig
+from train.processes import count, is_first, told_by_first
+from train.rollout_server import await_server
 
 
 def load_policy(config: RunConfig, cache: Path) -> tuple[Any, Any, Any]:
@@ -17,18 +19,23 @@ def load_policy(config: RunConfig, cache: Path) -> tuple[Any, Any, Any]:
         ModelError: the model or the adapter cannot be loaded.
     """
     check_init_adapter(config.init_adapter, config.lora)
+    for problem in process_problems(config, count()):
+        raise SettingsError(str(problem))
     if config.backend == "unsloth":
         return _load_with_unsloth(config, cache)
     import torch
 
-    from train.loading import add_adapter, find_base, load_base
+    from medgrpo.engines.weights import find_base, load_base
+    from train.loading import add_adapter
 
     wants_cuda = "grpo.use_vllm is true" if config.stage == "grpo" and config.grpo.use_vllm else ""
     if wants_cuda and not torch.cuda.is_available():
         raise SettingsError(
             f"{wants_cuda} and this machine has no CUDA device: set grpo.use_vllm: false, or use a GPU machine."
         )
-    base = find_base(config.model, cache)
+    base = told_by_first(find_base(config.model, cache) if is_first() else None)  # which converts a GGUF, once
+    if wants_cuda and config.grpo.vllm_mode == "server" and is_first():
+        await_server(config.grpo, base.location)
     model, tokenizer = load_base(base, config.precision)
     return add_adapter(model, config), tokenizer, base
 
@@ -54,17 +61,25 @@ def _load_with_unsloth(config: RunConfig, cache: Path) -> tuple[Any, Any, Any]:
             f"backend is 'unsloth', and Unsloth cannot be used here ({' '.join(str(error).split())[:160]}): "
             "install requirements-gpu.txt on a CUDA machine, or set backend: trl."
         ) from None
-    from train.loading import end_turns_properly, find_base, load_adapter_weights
+    from medgrpo.engines.weights import end_turns_properly, find_base, load_adapter_weights
 
     base = find_base(config.model, cache)
-    length = config.grpo.max_prompt_length + max(config.grpo.max_completion_length, config.evaluation.max_new_tokens)
+    checkpointing = "unsloth" if config.training.gradient_checkpointing else False
+    in_4bit = config.precision == "4bit"
     model, tokenizer = FastLanguageModel.from_pretrained(
         model_name=base.location,
-        max_seq_length=length,
-        load_in_4bit=False,
+        max_seq_length=context_length(config),
+        dtype=None,  # bfloat16 where the GPU has it, else float16
+        load_in_4bit=in_4bit,
+        load_in_16bit=not in_4bit,
+        use_exact_model_name=not in_4bit,  # for 4 bits it may take its own, already quantised copy of the same model
+        full_finetuning=False,
+        use_gradient_checkpointing=checkpointing,
         fast_inference=config.stage == "grpo" and config.grpo.use_vllm,
         max_lora_rank=config.lora.r,
         gpu_memory_utilization=config.grpo.vllm_gpu_memory_utilization,
+        float8_kv_cache=False,
+        random_state=config.seed,
     )
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     chosen = config.lora.target_modules
@@ -74,10 +89,23 @@ def _load_with_unsloth(config: RunConfig, cache: Path) -> tuple[Any, Any, Any]:
         lora_alpha=config.lora.alpha,
         lora_dropout=config.lora.dropout,
         target_modules=names if chosen == "all-linear" else [name.strip() for name in chosen.split(",")],
-        use_gradient_checkpointing="unsloth" if config.training.gradient_checkpointing else False,
+        bias="none",
+        use_gradient_checkpointing=checkpointing,
+        use_rslora=False,
+        init_lora_weights=True,
         random_state=config.seed,
     )
     end_turns_properly(tokenizer, model)
     if config.init_adapter:
         load_adapter_weights(model, Path(config.init_adapter).expanduser())
     return model, tokenizer, base
+
+
+def context_length(config: RunConfig, longest: int = 2**31) -> int:
+    """Tokens that vLLM has room for in one sequence: 4,096 at least, since held-out prompts are not filtered.
+
+    Args:
+        longest: context of the model.
+    """
+    written = max(config.grpo.max_completion_length, config.evaluation.max_new_tokens)
+    return min(longest, max(4096, config.grpo.max_prompt_length + written))

@@ -8,6 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from medgrpo.training.recording import append_metrics
 from train.launch import Attempt
+from train.processes import is_first
 
 SHOWN = {"reward": "reward", "rewards/correctness/mean": "correct", "rewards/format/mean": "format", "loss": "loss"}
 
@@ -49,7 +50,7 @@ class RunCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._step_time = time.perf_counter() - self._step_began
-        if self._attempt.stop.requested():
+        if self._attempt.stop_asked():
             control.should_save = True
             control.should_training_stop = True
         elif self._every and state.global_step % self._every == 0 and state.global_step < state.max_steps:
@@ -64,7 +65,7 @@ class RunCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not logs or "train_runtime" in logs:  # the Trainer's closing summary is not a step
+        if not is_first() or not logs or "train_runtime" in logs:  # the Trainer's closing summary is not a step
             return
         logs = {"step_time": round(self._step_time, 4), **logs}
         append_metrics(self._attempt.run, state.global_step, logs)

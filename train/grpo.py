@@ -10,13 +10,14 @@ import sys
 from typing import Any, cast
 
 from medgrpo.data import load_cases
-from medgrpo.errors import RunError
+from medgrpo.errors import RunError, SettingsError
 from medgrpo.rewards import REWARDS, Scale
-from medgrpo.training.checks import reward_weights
+from medgrpo.training.checks import batch_problems, reward_weights
 from medgrpo.training.config import RunConfig
 from medgrpo.training.dataset import grpo_rows, without_long_prompts
 from medgrpo.training.recording import CompletionRecorder
 from train.launch import Attempt, launch, scoring
+from train.processes import count, is_first
 
 
 def train(config: RunConfig, attempt: Attempt) -> None:
@@ -44,6 +45,8 @@ def train(config: RunConfig, attempt: Attempt) -> None:
         attempt.note(
             f"{dropped} of {len(cases)} prompts have more than {config.grpo.max_prompt_length} tokens and are left out."
         )
+    for problem in batch_problems(config, len(rows), count()):
+        raise SettingsError(str(problem))
     recorder = CompletionRecorder(
         attempt.run,
         weights,
@@ -51,7 +54,7 @@ def train(config: RunConfig, attempt: Attempt) -> None:
         cast(Scale, config.grpo.scale_rewards),
         [tokenizer.eos_token_id],
         config.recording.every,
-        config.recording.completions,
+        config.recording.completions if is_first() else 0,  # groups are whole on each process
     )
     trainer = GRPOTrainer(
         model=model,
@@ -89,21 +92,21 @@ def trainer_arguments(config: RunConfig, attempt: Attempt, weights: list[float],
 
     Args:
         weights: of the rewards, in their order.
-        longest: context of the model. vLLM gets at least 4,096 of it, since held-out prompts are not filtered.
+        longest: context of the model.
     """
     from trl import GRPOConfig
 
+    from train.backend import context_length
     from train.session import common_arguments
 
     grpo = config.grpo
-    written = max(grpo.max_completion_length, config.evaluation.max_new_tokens)
-    context = min(longest, max(4096, grpo.max_prompt_length + written))
     values: dict[str, Any] = {
         name: getattr(grpo, name)
         for name in (
             "num_generations", "max_completion_length", "temperature", "top_p", "num_iterations", "loss_type", "beta",
             "epsilon", "epsilon_high", "scale_rewards", "mask_truncated_completions", "importance_sampling_level",
-            "use_vllm", "vllm_gpu_memory_utilization", "vllm_importance_sampling_correction",
+            "use_vllm", "vllm_mode", "vllm_server_host", "vllm_server_port",
+            "vllm_gpu_memory_utilization", "vllm_importance_sampling_correction",
         )
     }  # fmt: skip
     return GRPOConfig(
@@ -114,8 +117,10 @@ def trainer_arguments(config: RunConfig, attempt: Attempt, weights: list[float],
         min_p=None,
         repetition_penalty=1.0,
         multi_objective_aggregation="sum_then_normalize",
-        vllm_mode="colocate",
-        vllm_max_model_length=context,
+        vllm_max_model_length=context_length(config, longest),
+        vllm_importance_sampling_mode="sequence_mask",
+        vllm_importance_sampling_clip_max=3.0,
+        vllm_importance_sampling_clip_min=None,
         remove_unused_columns=False,
         shuffle_dataset=True,
         log_completions=False,

@@ -28,7 +28,8 @@ from medgrpo.training.config import RunConfig, Stage, read_config, write_config
 from medgrpo.training.launching import forget_requests, is_launched, no_room
 from medgrpo.training.manager import RunManager
 from medgrpo.training.recording import StopRequest
-from medgrpo.training.run_directory import RunDirectory, StatusWriter
+from medgrpo.training.run_directory import RunDirectory, Status, StatusWriter
+from train.processes import is_first, leave, told_by_first, without_launcher
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "vllm", "unsloth")
 
@@ -39,7 +40,7 @@ class StopAsked(Exception):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One launch of a run.
+    """One launch of a run. Where it has several processes, only the first one's says and notes anything.
 
     Attributes:
         run, status, stop: of this run.
@@ -50,7 +51,7 @@ class Attempt:
     """
 
     run: RunDirectory
-    status: StatusWriter
+    status: "StatusWriter | NoStatus"
     stop: StopRequest
     cache: Path
     checkpoint: Path | None
@@ -59,10 +60,14 @@ class Attempt:
 
     def enter(self, phase: str) -> None:
         """Begin a phase. Raises StopAsked if the run was asked to end."""
-        if self.stop.requested():
+        if self.stop_asked():
             raise StopAsked
         self.status.update(phase=phase)
         self.say(phase)
+
+    def stop_asked(self) -> bool:
+        """Whether the run was asked to end, by the first process's word; each process has to ask."""
+        return told_by_first(self.stop.requested())
 
     def note(self, sentence: str) -> None:
         """Something worth knowing about this run, kept in its status."""
@@ -71,6 +76,8 @@ class Attempt:
 
     def say(self, text: str) -> None:
         """A line for the log and the console; a console that went away, or a full disk, does not matter."""
+        if not is_first():
+            return
         with contextlib.suppress(OSError):
             print(text, flush=True)
         try:
@@ -80,21 +87,54 @@ class Attempt:
             return
 
 
+class NoStatus:
+    """The status of the processes beside the first one: nobody reads it."""
+
+    def __init__(self, attempt: int) -> None:
+        self.status = Status(attempt=attempt)
+
+    def update(self, **changes: Any) -> None: ...
+
+    def note(self, sentence: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def launch(stage: Stage, work: Callable[[RunConfig, Attempt], None], argv: Sequence[str] | None = None) -> int:
     """Run `work` as one attempt of a run; returns the exit code."""
     arguments = _arguments(stage, sys.modules[work.__module__].__doc__, argv)
-    environ = dict(os.environ)  # as it came, before libraries add their ports and ranks
+    environ = without_launcher(os.environ)  # as it came, before libraries add their ports and ranks
+    if not is_first():
+        return _accompany(work)
     try:
         config, attempt = _begin(stage, arguments)
-    except MedGRPOError as error:
-        print(error, file=sys.stderr)
+    except (MedGRPOError, OSError) as error:
+        folder = Path(arguments.run_dir or Settings.from_env().runs)
+        print(error if isinstance(error, MedGRPOError) else no_room(folder, error), file=sys.stderr, flush=True)
+        told_by_first(None)
         return 2
-    except OSError as error:
-        print(no_room(Path(arguments.run_dir or Settings.from_env().runs), error), file=sys.stderr)
-        return 2
+    told_by_first((attempt.run.path, attempt.status.status.attempt, attempt.checkpoint, attempt.skip_audit))
     code = _work(work, config, attempt)
     RunManager(attempt.run.path.absolute().parent, environ).move_on()
     return code
+
+
+def _accompany(work: Callable[[RunConfig, Attempt], None]) -> int:
+    """One of the other processes: it takes the run from the first one's word, and writes to its log alone."""
+    told = told_by_first(None)
+    if told is None:  # the first one has said why
+        return 2
+    path, number, checkpoint, skip_audit = told
+    run = RunDirectory(path)
+    _redirect(run.log_file(number))
+    stop = StopRequest(run)
+    stop.listen()  # a launcher that is told to end tells all of them; the first one decides when
+    attempt = Attempt(run, NoStatus(number), stop, _cache(), checkpoint, skip_audit)
+    return _work(work, read_config(run.config_file), attempt)
+
+
+def _cache() -> Path:
+    return (Settings.from_env().runs / ".cache").absolute()
 
 
 def _work(work: Callable[[RunConfig, Attempt], None], config: RunConfig, attempt: Attempt) -> int:
@@ -112,6 +152,7 @@ def _work(work: Callable[[RunConfig, Attempt], None], config: RunConfig, attempt
         return _fail(attempt, explain_crash(error, attempt.run.log_file(attempt.status.status.attempt)), 1)
     finally:
         attempt.status.close()
+    leave()
     attempt.say(f"{attempt.status.status.phase}: {attempt.run.path}")
     return 0
 
@@ -150,6 +191,8 @@ def _is_full(error: Exception, text: str, log: Path) -> bool:
 
 def _fail(attempt: Attempt, sentence: str, code: int) -> int:
     attempt.say(sentence)
+    if not is_first():
+        print(sentence, flush=True)
     try:
         attempt.status.update(phase="failed", error=sentence)
     except OSError as error:
@@ -197,7 +240,7 @@ def _begin(stage: Stage, arguments: argparse.Namespace) -> tuple[RunConfig, Atte
         run.queue_file.unlink(missing_ok=True)
     stop.listen()
     skip_audit = bool(getattr(arguments, "skip_audit", False))
-    attempt = Attempt(run, status, stop, (runs / ".cache").absolute(), checkpoint, skip_audit, console)
+    attempt = Attempt(run, status, stop, _cache(), checkpoint, skip_audit, console)
     attempt.say(f"{run.path}, attempt {status.status.attempt}" + (f", from {checkpoint.name}" if checkpoint else ""))
     return config, attempt
 

@@ -5,9 +5,13 @@ TGI, a Hugging Face endpoint. A request is tried again only before its first tok
 together from two. Failures come out as `EngineError` sentences, and none of them contains the key.
 """
 
+import math
 import re
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from medgrpo.engines.base import BASE, GRPO, Health, Sampling
@@ -18,23 +22,33 @@ from medgrpo.prompts import Message
 from medgrpo.settings import Settings
 
 if TYPE_CHECKING:
+    from httpx2 import Response
     from openai import Stream
 
 TRIES, PAUSE = 3, 0.25
 """Attempts of a request until its first token, and seconds between them (twice that, then four times)."""
-CONNECT, SILENCE = 5.0, 300.0
-"""Seconds to reach the server, and seconds it may stay silent: a long case on one CPU takes a while to read."""
+LONGEST_PAUSE = 5.0
+"""Seconds that a server may ask to wait before another attempt; if it wants more, the person is told."""
+CONNECT, FIRST, GAP = 5.0, 300.0, 120.0
+"""Seconds to reach the server, to its first token (a long case on one CPU takes a while to read), and from one to the next."""
 
 _REFUSALS = {
     401: "refused the key: set MEDGRPO_API_KEY to one that is valid there",
     403: "refused the key: set MEDGRPO_API_KEY to one that may use this model",
-    404: "does not know the model {!r}: set MEDGRPO_MODEL (or MEDGRPO_ADAPTER, for the tuned one) to a name it serves",
+    404: "does not know the model {!r}: set MEDGRPO_MODEL (or MEDGRPO_ADAPTER, for the tuned one) to a name it serves, "
+    "and check that the address ends in /v1",
     429: "has too many requests: wait a moment and ask again",
 }
 
 
 class Unreached(EngineError):
-    """The server could not be reached or was too busy, and no token was lost: a new attempt may work."""
+    """The server could not be reached or was too busy, and no token was lost: a new attempt may work.
+
+    Attributes:
+        pause: seconds the server asks to wait before it; None if it doesn't say.
+    """
+
+    pause: float | None = None
 
 
 def with_retries(attempt: Callable[[], Iterator[str]]) -> Iterator[str]:
@@ -43,8 +57,10 @@ def with_retries(attempt: Callable[[], Iterator[str]]) -> Iterator[str]:
         try:
             yield from attempt()
             return
-        except Unreached:
-            time.sleep(PAUSE * 2**number)
+        except Unreached as error:
+            if error.pause is not None and error.pause > LONGEST_PAUSE:
+                raise
+            time.sleep(PAUSE * 2**number if error.pause is None else error.pause)
     yield from attempt()
 
 
@@ -67,7 +83,7 @@ class ChatClient:
         self.where = where
         self._secret = api_key
         self._control_tokens = tuple(control_tokens)
-        timeout = Timeout(SILENCE, connect=CONNECT)
+        timeout = Timeout(FIRST, connect=CONNECT)
         http = DefaultHttpxClient(trust_env=False, verify=False, timeout=timeout) if local else None
         self._client = OpenAI(
             base_url=base_url, api_key=api_key or "none", timeout=timeout, max_retries=0, http_client=http
@@ -90,20 +106,29 @@ class ChatClient:
         from openai import OpenAIError
 
         harmless = without_control_tokens(messages, self._control_tokens)
-        begun, finished = False, False
+        watch, finished = None, False
         try:
             with self._open(harmless, sampling, model, extra) as chunks:
                 for chunk in chunks:
                     for choice in chunk.get("choices", [])[:1]:
                         finished = finished or choice.get("finish_reason") is not None
                         if content := choice["delta"].get("content"):
-                            begun = True
+                            watch = watch or _Watch(chunks.response)
+                            watch.since = math.inf
                             yield content
+                            watch.since = time.monotonic()
         except OpenAIError as error:
-            kind = Unreached if not begun and _is_passing(error) else EngineError
-            raise kind(self._sentence(error, model, begun)) from error
+            if not (watch and watch.cut):
+                raise self._failure(error, model, watch is not None) from error
         except (ValueError, KeyError, AttributeError, TypeError) as error:  # no JSON, or another kind of it
             raise EngineError(f"{self.where} sent no chat completion: check that the address ends in /v1.") from error
+        finally:
+            if watch:
+                watch.over.set()
+        if watch and watch.cut:
+            raise EngineError(
+                f"{self.where} wrote nothing for {GAP:.0f} seconds in the middle of an answer: ask again."
+            )
         if not finished:
             raise EngineError(f"{self.where} stopped in the middle of an answer: ask again.")
 
@@ -121,6 +146,21 @@ class ChatClient:
             return []
         except OpenAIError as error:
             raise EngineError(self._sentence(error, "", False)) from error
+
+    def command(self, path: str, body: Mapping[str, Any]) -> None:
+        """Asks the server for something that isn't an answer, such as another adapter.
+
+        Raises:
+            EngineError: it refused or failed; `Unreached` if it could not be reached.
+        """
+        from openai import APIStatusError, OpenAIError
+
+        try:
+            self._client.post(path, body=dict(body), cast_to=str)
+        except APIStatusError as error:
+            raise EngineError(f"{self.where} refused it with status {error.status_code}{self._said(error)}.") from error
+        except OpenAIError as error:
+            raise self._failure(error, "", False) from error
 
     def close(self) -> None:
         """Closes the connections."""
@@ -146,16 +186,26 @@ class ChatClient:
             "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=Stream[dict[str, Any]]
         )
 
+    def _failure(self, error: Exception, model: str, begun: bool) -> EngineError:
+        sentence = self._sentence(error, model, begun)
+        if begun or not _is_passing(error):
+            return EngineError(sentence)
+        unreached = Unreached(sentence)
+        unreached.pause = _asked_pause(error)
+        return unreached
+
     def _sentence(self, error: Exception, model: str, begun: bool) -> str:
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         said = self._said(error)
         if begun:
             return f"{self.where} stopped in the middle of an answer{said}: ask again."
-        if isinstance(error, APITimeoutError):
-            return f"{self.where} did not answer in time: try again, or ask for a shorter answer."
+        cause = error.__cause__
+        if isinstance(error, APITimeoutError) and type(cause).__name__ != "ConnectTimeout":
+            return f"{self.where} did not answer in time: it is overloaded or still loading its model. Try again in a moment."
         if isinstance(error, APIConnectionError):
-            return f"{self.where} cannot be reached: check the address, and that the server is running."
+            why = f" ({cause})" if isinstance(cause, Exception) and str(cause) else ""
+            return f"{self.where} cannot be reached{why}: check the address, and that the server is running."
         if not isinstance(error, APIStatusError):
             return f"{self.where} could not answer{said}: try again."
         status = error.status_code
@@ -165,6 +215,9 @@ class ChatClient:
             )
         if status >= 500:
             return f"{self.where} failed with status {status}{said}: try again later."
+        pause = _asked_pause(error)
+        if status == 429 and pause:
+            return f"{self.where} has too many requests{said}: wait {math.ceil(pause)} seconds and ask again."
         return f"{self.where} {_REFUSALS.get(status, f'refused the request with status {status}').format(model)}{said}."
 
     def _lengths(self, error: Exception) -> str:
@@ -194,6 +247,38 @@ def _is_passing(error: Exception) -> bool:
     if isinstance(error, APIStatusError):
         return error.status_code == 429 or error.status_code >= 500
     return isinstance(error, APIConnectionError) and not isinstance(error, APITimeoutError)
+
+
+def _asked_pause(error: Exception) -> float | None:
+    """Seconds of the header Retry-After, where it is a number."""
+    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
+    return float(asked) if str(asked).isdecimal() else None
+
+
+class _Watch(threading.Thread):
+    """Cuts the connection of an answer that goes silent after its first token.
+
+    The HTTP client has one read time-out for a whole response, and the first token may take much longer than the next.
+
+    Attributes:
+        since: when we began to wait for the next token; infinite while we don't.
+        over: set at the end of the answer.
+        cut: whether the connection was cut.
+    """
+
+    def __init__(self, response: "Response") -> None:
+        super().__init__(name="watch-stream", daemon=True)
+        self.since, self.over, self.cut = math.inf, threading.Event(), False
+        self._socket = response.extensions["network_stream"].get_extra_info("socket")
+        self.start()
+
+    def run(self) -> None:
+        while not self.over.wait(GAP / 10):
+            if time.monotonic() - self.since > GAP:
+                self.cut = True
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                return
 
 
 class EndpointEngine:

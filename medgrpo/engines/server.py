@@ -9,6 +9,7 @@ One thread per server owns the process. Everybody else reads the state that it p
 """
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -44,6 +45,10 @@ class LocalServer:
         folder: its own existing folder, for the log and the address.
         secret: first line on the child's standard input.
         environment: variables the child gets beside those of this process.
+
+    Attributes:
+        log: output of every start, one after the other.
+        since: when the child was started last, in seconds of `time.monotonic`.
     """
 
     def __init__(
@@ -63,6 +68,8 @@ class LocalServer:
         self._changed = threading.Condition()
         self._health = Health("loading", f"The {name} is being loaded.")
         self._address = ""
+        self.since = time.monotonic()
+        self._ready_since: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._supervise, name=f"supervisor of {name}", daemon=True)
@@ -73,6 +80,11 @@ class LocalServer:
         """Process id of the child that runs now."""
         process = self._process
         return process.pid if process and process.poll() is None else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was closed or given up, so that no child will be started again."""
+        return not self._thread.is_alive()
 
     def health(self) -> Health:
         """State right now."""
@@ -114,7 +126,7 @@ class LocalServer:
     def _supervise(self) -> None:
         failures = 0
         while not self._closing.is_set():
-            started = time.monotonic()
+            self.since, self._ready_since = time.monotonic(), None
             try:
                 status = self._run_once()
             except OSError as error:
@@ -122,7 +134,8 @@ class LocalServer:
                 return
             if self._closing.is_set():
                 return
-            failures = 1 if time.monotonic() - started > STABLE else failures + 1
+            stable = self._ready_since is not None and time.monotonic() - self._ready_since > STABLE
+            failures = 1 if stable else failures + 1
             if status == UNUSABLE:
                 self._publish(
                     "down", f"The {self.name} could not be loaded: {self._last_words()} The log is {self.log}."
@@ -175,7 +188,7 @@ class LocalServer:
         try:
             address = self._address_file.read_text().strip()
             if address and _DIRECT.open(f"{address}/health", timeout=1).status == 200:
-                self._address = address
+                self._address, self._ready_since = address, time.monotonic()
                 self._publish("ready", f"The {self.name} is ready.")
         except (OSError, urllib.error.URLError):
             return
@@ -203,4 +216,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 process.wait(3)
             except subprocess.TimeoutExpired:
                 continue
+    with suppress(ProcessLookupError, PermissionError):  # what the child left behind, in its own process group
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -13,7 +13,7 @@ import queue
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from medgrpo.engines import Engine, Health, Sampling, load_engine
+from medgrpo.engines import AT_ONCE, Engine, Health, Sampling, choose, load_engine
 from medgrpo.errors import SettingsError
 from medgrpo.models import find_adapter
 from medgrpo.prompts import Message
@@ -26,6 +26,8 @@ REUSING = ("smollm2-135m",)
 12 in reversed order), so that their evaluation saves that time, an eighth to a fifth."""
 ELSEWHERE = 2
 """Requests at the same time to an engine that isn't on this machine's CPU."""
+ON_DISK = ("llamacpp", "vllm", "transformers")
+"""Engines that read the adapter from a folder of this machine."""
 
 
 class Workers:
@@ -64,7 +66,7 @@ class Workers:
 
 def is_local(settings: Settings) -> bool:
     """Whether the models run in llama.cpp on this machine."""
-    return settings.engine == "llamacpp" or (settings.engine == "auto" and not settings.endpoint)
+    return choose(settings) == "llamacpp"
 
 
 def open_engine(settings: Settings, variant: str, workers: int = 0) -> tuple[Engine, int]:
@@ -73,7 +75,7 @@ def open_engine(settings: Settings, variant: str, workers: int = 0) -> tuple[Eng
     Args:
         settings: as for `load_engine`.
         variant: the only one that is loaded, where the engine is llama.cpp.
-        workers: answers at the same time; 0 takes one a core (at most `MOST`), or `ELSEWHERE` for other engines.
+        workers: answers at the same time; 0 takes one a core (at most `MOST`), what fills vLLM, or `ELSEWHERE`.
 
     Raises:
         SettingsError: `workers` is negative, or there is no such engine.
@@ -82,7 +84,7 @@ def open_engine(settings: Settings, variant: str, workers: int = 0) -> tuple[Eng
     if workers < 0:
         raise SettingsError(f"--workers {workers} is out of range: use 0 (one a core), or a whole number.")
     if not is_local(settings):
-        return load_engine(settings), workers or ELSEWHERE
+        return load_engine(settings), workers or (AT_ONCE["vllm"] if choose(settings) == "vllm" else ELSEWHERE)
     from medgrpo.engines.llamacpp import LlamaCppEngine, available_cpus
 
     cores = settings.threads or available_cpus()
@@ -105,7 +107,7 @@ def fingerprint(settings: Settings) -> str:
     Raises:
         ModelError: an adapter was named and is not there.
     """
-    folder = find_adapter(settings.model, settings.adapter) if is_local(settings) else None
+    folder = find_adapter(settings.model, settings.adapter) if choose(settings) in ON_DISK else None
     if folder is None:
         return ""
     names = ("adapter_model.safetensors", "adapter.gguf") if folder.is_dir() else ("",)

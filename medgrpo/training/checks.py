@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medgrpo.cases import Case
 from medgrpo.data import load_cases, load_demonstrations
+from medgrpo.engines.shapes import shape_of
 from medgrpo.errors import MedGRPOError, SettingsError
 from medgrpo.models import PROFILES as MODELS
 from medgrpo.models import packaged_gguf
@@ -18,7 +19,6 @@ from medgrpo.prompts import build_messages
 from medgrpo.rewards import PROFILES, REWARDS
 from medgrpo.training.config import Lora, Problem, RunConfig
 from medgrpo.training.machine import Machine
-from medgrpo.training.shapes import shape_of
 
 LOOKED_AT = 64
 """Cases that are loaded to see that a source works, and that the audit attacks."""
@@ -143,6 +143,8 @@ def machine_problems(config: RunConfig, machine: Machine) -> list[Problem]:
     if machine.gpus:
         return []
     found = []
+    if config.precision == "4bit":
+        found.append(Problem("precision", "4bit", "it needs a CUDA device", "fp32, bf16-mixed, bf16", "fp32"))
     if config.stage == "grpo" and config.grpo.use_vllm:
         found.append(Problem("grpo.use_vllm", True, "this machine has no CUDA device", "false", False))
     if config.backend == "unsloth":
@@ -151,6 +153,35 @@ def machine_problems(config: RunConfig, machine: Machine) -> list[Problem]:
         allowed = "adamw_torch, adamw_torch_fused"
         found.append(Problem("training.optim", config.training.optim, "it needs a CUDA device", allowed, "adamw_torch"))
     return found
+
+
+def process_problems(config: RunConfig, processes: int) -> list[Problem]:
+    """What one process can do and several cannot, as `accelerate launch` starts them."""
+    if processes == 1:
+        return []
+    found = []
+    if config.backend == "unsloth":
+        found.append(
+            Problem("backend", "unsloth", f"it trains in one process, and there are {processes}", "trl", "trl")
+        )
+    if config.stage == "grpo" and config.grpo.scale_rewards == "batch":
+        reason = f"each of {processes} processes records its own completions and does not know the spread of all"
+        found.append(Problem("grpo.scale_rewards", "batch", reason, "group, none", "group"))
+    return found
+
+
+def batch_problems(config: RunConfig, prompts: int, processes: int = 1) -> list[Problem]:
+    """Whether there are enough prompts for one step: TRL leaves an incomplete batch out, and would have none."""
+    training = config.training
+    completions = training.per_device_train_batch_size * training.gradient_accumulation_steps * processes
+    groups = completions // config.grpo.num_generations
+    if prompts >= groups:
+        return []
+    reason = (
+        f"a step takes {completions} completions ({processes} process{'es' * (processes > 1)}), so {groups} different "
+        f"prompts, and there are {prompts}"
+    )
+    return [Problem("training.gradient_accumulation_steps", training.gradient_accumulation_steps, reason, "fewer")]
 
 
 def length_problems(config: RunConfig, prompts: list[int]) -> list[Problem]:

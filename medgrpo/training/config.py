@@ -106,7 +106,11 @@ class Rewards:
 
 @dataclass(frozen=True)
 class Grpo:
-    """The algorithm; names and meanings are those of TRL's GRPOConfig. `max_prompt_length` drops longer prompts."""
+    """The algorithm; names and meanings are those of TRL's GRPOConfig. `max_prompt_length` drops longer prompts.
+
+    vLLM writes the completions on the training GPU itself (`vllm_mode: colocate`), or in a server of its own on another
+    one (`server`), to which the weights are sent; that changes nothing that is learned.
+    """
 
     num_generations: int = _number(8, 2, 1024, "completions of one prompt that are compared; one alone teaches nothing")
     max_prompt_length: int = _number(512, 1, 131_072, "longer prompts are left out, and counted")
@@ -122,6 +126,9 @@ class Grpo:
     mask_truncated_completions: bool = False
     importance_sampling_level: str = _choice("token", "token", "sequence")
     use_vllm: bool = False
+    vllm_mode: str = _choice("colocate", "colocate", "server")
+    vllm_server_host: str = "127.0.0.1"
+    vllm_server_port: int = _number(8000, 1, 65_535, "port of the vLLM server")
     vllm_gpu_memory_utilization: float = _number(0.3, 0.05, 0.95, "share of the GPU's memory that vLLM takes")
     vllm_importance_sampling_correction: bool = True
 
@@ -139,15 +146,16 @@ class RunConfig:
     """One run. `init_adapter` is the adapter that training goes on from (a warm start); "" starts from the base.
 
     `precision`: `fp32`; `bf16-mixed` (weights in float32, arithmetic in bfloat16); `bf16` (both in bfloat16, half the
-    memory). `bf16` is refused together with TRL's vLLM: after 400 simulated steps its in-place merging had moved the
-    base by more than half of what the adapter itself had learned; in float32 by a hundred-thousandth.
+    memory); `4bit` (the base's linear layers in NF4, arithmetic in bfloat16; Unsloth only). `bf16` is refused together
+    with TRL's vLLM: after 400 simulated steps its in-place merging had moved the base by more than half of what the
+    adapter itself had learned; in float32 by a hundred-thousandth.
     """
 
     stage: Stage = "grpo"
     model: str = "smollm2-135m"
     init_adapter: str = ""
     backend: str = _choice("trl", "trl", "unsloth")
-    precision: str = _choice("fp32", "fp32", "bf16-mixed", "bf16")
+    precision: str = _choice("fp32", "fp32", "bf16-mixed", "bf16", "4bit")
     seed: int = _number(0, 0, 2**31 - 1, "seed of the order of cases, of sampling and of the adapter's start")
     data: Data = Data()
     evaluation: Evaluation = Evaluation()
@@ -320,6 +328,10 @@ def _build(cls: type[Any], raw: Mapping[str, Any]) -> Any:
 def _check_together(config: RunConfig, raw: Mapping[str, Any]) -> Iterator[Problem]:
     """What no field shows alone."""
     training, grpo = config.training, config.grpo
+    if config.backend == "unsloth" and config.precision not in ("bf16", "4bit"):
+        yield Problem("precision", config.precision, "Unsloth keeps the weights in 16 or 4 bits", "bf16, 4bit", "bf16")
+    if config.precision == "4bit" and config.backend != "unsloth":
+        yield Problem("backend", config.backend, "weights in 4 bits are trained by Unsloth", "unsloth", "unsloth")
     if config.stage == "sft":
         for section in config.GRPO_ONLY:
             if section in raw:
@@ -342,8 +354,12 @@ def _check_together(config: RunConfig, raw: Mapping[str, Any]) -> Iterator[Probl
     if config.precision == "bf16" and grpo.use_vllm and config.backend == "trl":
         reason = "each weight sync adds and subtracts the adapter in place, and in bfloat16 the base drifts away"
         yield Problem("precision", "bf16", f"with grpo.use_vllm {reason}", "fp32, bf16-mixed", "bf16-mixed")
-    if config.backend == "unsloth" and config.precision == "fp32":
-        yield Problem("precision", "fp32", "Unsloth trains in bfloat16", "bf16, bf16-mixed", "bf16")
+    if config.backend == "unsloth" and grpo.beta and config.init_adapter:
+        reason = "Unsloth measures the KL term from the base, and TRL from init_adapter"
+        yield Problem("grpo.beta", grpo.beta, reason, "0, or an empty init_adapter", 0.0)
+    if config.backend == "unsloth" and grpo.use_vllm and grpo.vllm_mode == "server":
+        reason = "Unsloth shares its weights with a vLLM in its own process"
+        yield Problem("grpo.vllm_mode", "server", reason, "colocate", "colocate")
 
 
 def write_config(config: RunConfig, path: Path, head: str = "") -> None:

@@ -7,26 +7,31 @@ this server was restarted meanwhile. On a machine without a GPU the chat engine 
 import threading
 from collections.abc import Callable
 
+from medgrpo.engines.shapes import shape_of
 from medgrpo.errors import MedGRPOError
 from medgrpo.training.config import RunConfig, read_config
 from medgrpo.training.estimate import estimate
 from medgrpo.training.machine import Machine
 from medgrpo.training.manager import RunManager
-from medgrpo.training.shapes import shape_of
 
 ENGINE_GB = 1.5
 """Beside the weights: CUDA context, cache and workspaces of a chat engine."""
 
 
-def needs_engine_room(config: RunConfig, machine: Machine) -> bool:
-    """Whether the run and a chat engine with the same model do not fit on the largest GPU together."""
+def needs_engine_room(config: RunConfig, machine: Machine, share: float = 0.0) -> bool:
+    """Whether the run and a chat engine do not fit on the largest GPU together.
+
+    Args:
+        share: of the GPU's memory that the engine takes whatever its model; 0 if it takes what the run's model needs.
+    """
     if not machine.gpus:
         return False
     there = max(memory for _, memory in machine.gpus)
     expected, shape = estimate(config, machine), shape_of(config.model)
     if expected is None or shape is None:
         return True  # nothing is known of its size: the run, which cannot wait, comes first
-    return expected.memory_gb + 2 * shape.parameters / 2**30 + ENGINE_GB > there
+    chat = share * there if share else 2 * shape.parameters / 2**30 + ENGINE_GB
+    return expected.memory_gb + chat > there
 
 
 class EngineRoom:
@@ -34,11 +39,18 @@ class EngineRoom:
 
     Args:
         unload, load: of the chat engine; each is called once per change, from the thread that looks.
+        share: see `needs_engine_room`.
     """
 
     def __init__(
-        self, manager: RunManager, machine: Machine, unload: Callable[[], None], load: Callable[[], None]
+        self,
+        manager: RunManager,
+        machine: Machine,
+        unload: Callable[[], None],
+        load: Callable[[], None],
+        share: float = 0.0,
     ) -> None:
+        self._share = share
         self._manager = manager
         self._machine = machine
         self._unload = unload
@@ -90,4 +102,4 @@ class EngineRoom:
             config = read_config(run.path / "config.yaml")
         except MedGRPOError:
             return run.id
-        return run.id if needs_engine_room(config, self._machine) else ""
+        return run.id if needs_engine_room(config, self._machine, self._share) else ""

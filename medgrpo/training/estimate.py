@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medgrpo.engines.shapes import Shape, shape_of
 from medgrpo.training.config import RunConfig
 from medgrpo.training.machine import GB, Machine
 from medgrpo.training.run_directory import RunDirectory, read_lines
 from medgrpo.training.run_info import configuration, is_run
-from medgrpo.training.shapes import Shape, shape_of
 
 LIBRARIES_GB = {"cpu": 0.8, "cuda": 1.5}
 """torch and its companions in a process (0.79 GiB measured), or a CUDA context with its workspaces."""
-ACTIVATION_BYTES = {"fp32": 4.0, "bf16-mixed": 2.8, "bf16": 2.0}
+WEIGHT_BYTES = {"fp32": 4.0, "bf16-mixed": 4.0, "bf16": 2.0, "4bit": 0.5625}
+"""A weight of a linear layer. NF4 keeps 4 bits and, for each 64 values, a scale (arXiv:2305.14314); embeddings stay in 16."""
+ACTIVATION_BYTES = {"fp32": 4.0, "bf16-mixed": 2.8, "bf16": 2.0, "4bit": 2.0}
 """A kept value. Mixed precision keeps both kinds: 33 GB beside vLLM were seen where 2 bytes would give 25."""
 LOGITS_COPIES = 3
 """Logits, their log-probabilities and their gradient, in float32."""
@@ -141,7 +143,7 @@ def _memory(config: RunConfig, shape: Shape, machine: Machine, prompt: int) -> d
         together = batch * training.gradient_accumulation_steps
         cache = 2 * shape.layers * shape.kv_width * together * (prompt + answer) * value
     parts = {
-        "weights": shape.parameters * (2 if config.precision == "bf16" else 4) / GB,
+        "weights": _weights(config.precision, shape) / GB,
         "adapter and optimiser": adapter * (8 + optimiser) / GB,
         "libraries": LIBRARIES_GB[device],
     }
@@ -149,9 +151,17 @@ def _memory(config: RunConfig, shape: Shape, machine: Machine, prompt: int) -> d
         parts["key-value cache"] = cache / GB
     else:
         parts["activations"], parts["logits"] = kept / GB, logits / GB
-    if machine.gpus and config.stage == "grpo" and config.grpo.use_vllm:
+    if machine.gpus and config.stage == "grpo" and config.grpo.use_vllm and config.grpo.vllm_mode == "colocate":
         parts["vLLM"] = config.grpo.vllm_gpu_memory_utilization * machine.gpus[0][1]
+        if config.backend == "unsloth":  # trains on the weights that vLLM holds
+            parts["vLLM"] = max(parts["vLLM"], parts.pop("weights"))
     return parts
+
+
+def _weights(precision: str, shape: Shape) -> float:
+    """Bytes of the base model."""
+    linear = shape.layers * shape.layer_parameters
+    return linear * WEIGHT_BYTES[precision] + (shape.parameters - linear) * max(2.0, WEIGHT_BYTES[precision])
 
 
 def _flops(machine: Machine, shape: Shape) -> float:

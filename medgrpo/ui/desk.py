@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from medgrpo.engines.base import Engine, Health
+from medgrpo.engines import AT_ONCE, Engine, Health, choose
 from medgrpo.errors import EngineError, MedGRPOError
 from medgrpo.models import PROFILES
 from medgrpo.settings import Settings
@@ -29,9 +29,9 @@ class Desk:
         resting: why there is no engine for the time being; "" if there is one.
     """
 
-    def __init__(self, settings: Settings, load: Callable[[Settings], Engine], slots: int = SLOTS) -> None:
+    def __init__(self, settings: Settings, load: Callable[[Settings], Engine], slots: int = 0) -> None:
         self.settings = settings
-        self.line = Line(slots)
+        self.line = Line(slots or AT_ONCE.get(choose(settings), SLOTS))
         self.adapter = ""
         self.resting = ""
         self._title = ""
@@ -42,9 +42,12 @@ class Desk:
         self._closed = False
         self._thread = threading.Thread(target=self._open, name="load-engine", daemon=True)
 
-    def open(self) -> "Desk":
-        """Start to load the engine; returns at once."""
-        self._thread.start()
+    def open(self, wait: bool = False) -> "Desk":
+        """Start to load the engine and return at once; with `wait`, load it in this thread, as ZeroGPU demands."""
+        if wait:
+            self._open()
+        else:
+            self._thread.start()
         return self
 
     def check(self, seconds: float) -> None:
@@ -53,7 +56,8 @@ class Desk:
         Raises:
             MedGRPOError: the engine could not be loaded.
         """
-        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._thread.join(seconds)
         if self._error is not None:
             raise self._error
 
@@ -130,7 +134,7 @@ class Desk:
     def _ready(self, path: str, title: str) -> Engine:
         if self.resting:
             raise EngineError(self.resting)
-        if self.settings.engine == "endpoint" or (self.settings.engine == "auto" and self.settings.endpoint):
+        if choose(self.settings) == "endpoint":
             raise EngineError(
                 f"The answers come from the server {self.settings.endpoint}, which has its own adapters: load it there."
             )

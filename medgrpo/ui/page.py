@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.events import api as api_endpoint
 from starlette.middleware import Middleware
 
-from medgrpo.engines import load_engine
+from medgrpo.engines import AT_ONCE, choose, load_engine
 from medgrpo.engines.base import BASE, GRPO
 from medgrpo.settings import Settings
 from medgrpo.training.manager import RunManager
@@ -37,7 +37,7 @@ def build_app(settings: Settings, desk: Desk | None = None) -> gr.Blocks:
     with demo:
         # first, so that no private handler takes a public name
         for function, name in zip(api.functions(desk), api.PUBLIC, strict=True):
-            api_endpoint(function, api_name=name, concurrency_id="engine", concurrency_limit=16)
+            api_endpoint(function, api_name=name, concurrency_id="engine", concurrency_limit=max(16, desk.line.slots))
         header = page_html(_header(desk), "masthead")
         timer = gr.Timer(SOON)
         look, head = _looker(desk), [header, timer]
@@ -70,7 +70,7 @@ def build_app(settings: Settings, desk: Desk | None = None) -> gr.Blocks:
         adapter_picker.wire(pickers, desk, runs.manager, settings, runs.listed, looks, look, head)
         timer.tick(look, None, head, **QUIET)
         _wire(demo, visits, look, head)
-    demo.queue(max_size=64, default_concurrency_limit=16)
+    demo.queue(max_size=max(64, 4 * desk.line.slots), default_concurrency_limit=max(16, desk.line.slots))
     return demo
 
 
@@ -91,6 +91,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "mcp_server": True,
         "app_kwargs": {"middleware": [Middleware(SecurityHeaders)]},
         "quiet": not settings.on_space,
+        "max_threads": max(40, 2 * AT_ONCE.get(choose(settings), 0)),
     }
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 
 from medgrpo.answers import Answer, ask
@@ -88,7 +89,9 @@ def _reasons_to_wait(desk: Desk, ticket: object, stop: Stop) -> Iterator[str]:
 def _race(engine: Engine, questions: Sequence[Question], panels: list[Panel], stop: Stop) -> Iterator[list[Panel]]:
     events: queue.Queue[_Event] = queue.Queue()
     for place, question in enumerate(questions):
-        threading.Thread(target=_work, args=(engine, question, place, events, stop), daemon=True).start()
+        # in this event's context, from which ZeroGPU knows whose quota it is
+        work = copy_context().run
+        threading.Thread(target=work, args=(_work, engine, question, place, events, stop), daemon=True).start()
     panels = [replace(panel, phase="writing", note="") for panel in panels]
     yield panels
     left = len(questions)

@@ -115,8 +115,7 @@ class Parts:
     name: gr.Textbox
     start: gr.Button
     draft: gr.State = field(default_factory=lambda: gr.State(""))
-    checked: dict[str, str] = field(default_factory=dict)
-    """Visitor -> text that was checked last; an older check that ends later is not shown."""
+    checks: "Checks" = field(default_factory=lambda: Checks())
 
     @property
     def shown(self) -> list[Any]:
@@ -266,22 +265,39 @@ def wire(parts: Parts, settings: Settings, manager: RunManager) -> None:
     _wire_preview(parts, settings)
 
 
-def _wire_check(parts: Parts, settings: Settings, manager: RunManager) -> None:
-    newest = parts.checked
+class Checks:
+    """The checks of what stands in the form: only the newest of a visitor shows anything, and none over what Start says."""
 
-    def check(text: str, request: gr.Request) -> Iterator[list[object]]:
-        access.check(settings, request)
-        who = str(request.session_hash)
-        newest[who] = text
+    def __init__(self) -> None:
+        self._newest: dict[str, str] = {}  # visitor -> text
+        self._begun: dict[str, str] = {}
+
+    def starting(self, visitor: str, text: str) -> None:
+        """Start was pressed: neither a check under way nor one of the same text that is still to come shows anything."""
+        self._newest.pop(visitor, None)
+        self._begun[visitor] = text
+
+    def run(self, manager: RunManager, visitor: str, text: str) -> Iterator[list[object]]:
+        """Values of `Parts.shown`: at once what is wrong in the text itself, later what takes time to find."""
+        if self._begun.pop(visitor, None) == text:
+            return
+        newest = self._newest
+        newest[visitor] = text
         first, usable = examine(manager, text, quick=True)
         yield paint(first, CHECKING if usable else "")
         time.sleep(PAUSE if usable else 0.0)
-        if usable and newest.get(who) == text:
+        if usable and newest.get(visitor) == text:
             found, _ = examine(manager, text)
-            if newest.get(who) == text:
+            if newest.get(visitor) == text:
                 yield paint(found)
-        if newest.get(who) == text:
-            del newest[who]
+        if newest.get(visitor) == text:
+            del newest[visitor]
+
+
+def _wire_check(parts: Parts, settings: Settings, manager: RunManager) -> None:
+    def check(text: str, request: gr.Request) -> Iterator[list[object]]:
+        access.check(settings, request)
+        yield from parts.checks.run(manager, str(request.session_hash), text)
 
     parts.draft.change(
         check, [parts.draft], parts.shown, show_progress="hidden", trigger_mode="multiple",

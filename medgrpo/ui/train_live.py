@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import gradio as gr
-from gradio.context import get_blocks_context
 
 from medgrpo.errors import MedGRPOError
 from medgrpo.training.groups import FILTERS
@@ -156,7 +155,8 @@ def wire(parts: LiveParts, chosen: Any, find: Find, timer: gr.Timer, others: Oth
         sight = see(run_id, find, picks.of(run_id), place, seen, known, listed)
         return [*paint(parts.names, sight), sight.seen, gr.skip() if replay == before else replay]
 
-    def first(run_id: str | None, seen: dict[str, str], replay: Replay | None, picks: Picks) -> list[object]:
+    def arrived(run_id: str | None, seen: dict[str, str], replay: Replay | None, picks: Picks) -> list[object]:
+        """A run was chosen, perhaps by the page as it loads: a recording waits for the tab's own tick to begin."""
         return look(run_id, seen, replay, picks, begins=False)
 
     def pick(name: str) -> Callable[..., list[object]]:
@@ -166,10 +166,8 @@ def wire(parts: LiveParts, chosen: Any, find: Find, timer: gr.Timer, others: Oth
 
         return handle
 
-    block = get_blocks_context()
-    if isinstance(block, gr.Blocks):
-        block.load(first, held, parts.outputs, **quiet)
-    gr.on([timer.tick, parts.clock.tick, chosen.change], look, held, parts.outputs, **quiet)
+    chosen.change(arrived, held, parts.outputs, **quiet)
+    gr.on([timer.tick, parts.clock.tick], look, held, parts.outputs, **quiet)
     for name in PICKED:
         component = getattr(parts, name)
         component.input(

@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from medgrpo.engines import choose
 from medgrpo.errors import MedGRPOError, RunError
 from medgrpo.settings import Settings
 from medgrpo.training import adapters
@@ -164,7 +165,8 @@ def make_room(desk: Desk, manager: RunManager) -> EngineRoom | None:
     machine = here(manager.folder)
     if not machine.gpus:
         return None
-    room = EngineRoom(manager, machine, lambda: desk.rest(UNLOADED), desk.wake)
+    share = desk.settings.gpu_memory if choose(desk.settings) == "vllm" else 0.0
+    room = EngineRoom(manager, machine, lambda: desk.rest(UNLOADED), desk.wake, share)
     room.watch()
     return room
 
@@ -221,7 +223,7 @@ def _wire_start(form: train_form.Parts, parts: Parts, runs: Runs) -> None:
         if reason := access.incapable():
             raise gr.Error(reason, print_exception=False)
         run_id = ""
-        form.checked.pop(str(request.session_hash), None)  # a check still under way must not paint over what comes now
+        form.checks.starting(str(request.session_hash), text)
         for found, doing, run_id in train_form.begin(runs.manager, text, name):
             yield [*train_form.paint(found, doing), run_id or gr.skip(), gr.Button(interactive=not doing)]
         if run_id:
@@ -282,6 +284,6 @@ def _wire_page(
     look = {"fn": show, "inputs": [parts.chosen, parts.seen, adapter], "outputs": list(shown)}
     demo.load(arrive, None, [parts.form_box, below, parts.reason, parts.chosen], **heard).then(**look, **quiet)
     tab.select(lambda: gr.Timer(active=True), None, [parts.timer], **quiet)
-    tab.select(lambda text: text, [form.yaml], [form.draft], **heard)
+    tab.select(lambda text, draft: gr.skip() if draft else text, [form.yaml, form.draft], [form.draft], **heard)
     parts.pick.change(pick, [parts.pick], [parts.chosen, parts.said], **heard)
     gr.on([parts.timer.tick, parts.chosen.change], **look, **quiet)

@@ -86,6 +86,35 @@ def post() -> Callable[..., Any]:
     return send
 
 
+@pytest.fixture(scope="session")
+def full_precision(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Makes (once) the same GGUF model with every tensor dequantised."""
+    import gguf
+    from gguf.quants import dequantize
+
+    folder = tmp_path_factory.mktemp("exact")
+
+    def make(source: Path) -> Path:
+        target = folder / source.name
+        if target.is_file():
+            return target
+        reader = gguf.GGUFReader(source)
+        writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
+        for key, field in reader.fields.items():
+            if not key.startswith("GGUF.") and key not in ("general.architecture", "general.file_type"):
+                inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+                writer.add_key_value(key, field.contents(), field.types[0], inner)
+        for tensor in reader.tensors:
+            writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type).astype("float32"))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return target
+
+    return make
+
+
 @dataclass
 class Tiny:
     """A tiny random transformers model and the same weights as a GGUF file with SmolLM2's tokenizer."""

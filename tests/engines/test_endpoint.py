@@ -1,8 +1,12 @@
 """The client of OpenAI-compatible servers: against a real llama.cpp server, and against one that misbehaves."""
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,9 +21,10 @@ from medgrpo.settings import Settings
 
 KEY = "sk-very-secret-0123456789"
 MESSAGES = build_messages("A 45-year-old man with chest pain.")
+LONG = build_messages("Count from 1 to 2000, one number on each line.", structured=False)
 
 
-def test_real_server(engine: LlamaCppEngine) -> None:
+def test_real_server(engine: LlamaCppEngine, post: Callable[..., Any]) -> None:
     url = f"{engine.servers[BASE].address(60)}/v1"
     remote = EndpointEngine(Settings(endpoint=url, api_key=engine._secret, adapter="tuned"))
     assert remote.variants == (BASE, GRPO)
@@ -33,18 +38,31 @@ def test_real_server(engine: LlamaCppEngine) -> None:
         next(refused.stream(MESSAGES, sampling, BASE))
     assert KEY not in str(error.value)
     assert "refused the key" in refused.health().detail
-    remote.close()
     refused.close()
+
+    stream = remote.stream(LONG, Sampling(max_tokens=3000), BASE)
+    next(stream)
+    assert busy(engine, post) == 1
+    stream.close()
+    begin = time.monotonic()
+    while busy(engine, post):
+        assert time.monotonic() - begin < 5, "closing the stream must stop the generation"
+        time.sleep(0.02)
+    remote.close()
+
+
+def busy(engine: LlamaCppEngine, post: Callable[..., Any]) -> int:
+    return sum(slot["is_processing"] for slot in post(engine, BASE, "/slots"))
 
 
 class Stub(ThreadingHTTPServer):
-    """A server that gives the next of `replies` to each chat request: a status, or the chunks of a stream."""
+    """A server that gives the next of `replies` to each chat request: a status, the chunks of a stream, or what it does."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.replies: list[int | list[str]] = []
+        self.replies: list[int | list[str] | Callable[[Handler], None]] = []
         self.requests: list[dict[str, Any]] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -66,13 +84,17 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append(body)
         reply = self.server.replies.pop(0)
+        if callable(reply):
+            return reply(self)
         if isinstance(reply, int):
             return self.reply(reply, json.dumps({"error": {"message": f"no, not with {KEY}"}}))
         return self.reply(200, "".join(f"data: {line}\n\n" for line in reply), "text/event-stream")
 
-    def reply(self, status: int, text: str, kind: str = "application/json") -> None:
+    def reply(self, status: int, text: str, kind: str = "application/json", **headers: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(text.encode())
 
@@ -182,7 +204,7 @@ def test_an_answer_that_breaks_off_is_never_started_again(
 
 def test_nobody_listens(connect: Connect) -> None:
     engine = connect(endpoint="http://user:password@127.0.0.1:9/v1")
-    with pytest.raises(EngineError, match="cannot be reached: check the address") as error:
+    with pytest.raises(EngineError, match=r"cannot be reached \(.*refused\): check the address") as error:
         next(engine.stream(MESSAGES, Sampling(), BASE))
     assert "password" not in str(error.value)
     assert engine.health().state == "down"
@@ -198,3 +220,108 @@ def test_not_an_api_at_all(stub: Stub, connect: Connect) -> None:
 def test_an_answer_without_a_word_is_no_error(stub: Stub, connect: Connect) -> None:
     stub.replies = [[chunk(None), chunk(None, "stop"), "[DONE]"]]
     assert list(connect().stream(MESSAGES, Sampling(), BASE)) == []
+
+
+def silent_after(*lines: str) -> Callable[[Handler], None]:
+    """Sends these lines and then nothing until the client goes away."""
+
+    def reply(handler: Handler) -> None:
+        handler.reply(200, "".join(f"data: {line}\n\n" for line in lines), "text/event-stream")
+        handler.wfile.flush()
+        handler.connection.settimeout(20)
+        handler.rfile.read(1)
+
+    return reply
+
+
+def test_silence_after_the_first_token_ends_the_answer(
+    stub: Stub, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "GAP", 0.3)
+    stub.replies = [silent_after(chunk("Hello")), WHOLE]
+    received, begin = [], time.monotonic()
+    with pytest.raises(EngineError, match="wrote nothing for 0 seconds in the middle of an answer: ask again"):
+        received.extend(connect().stream(MESSAGES, Sampling(), BASE))
+    assert received == ["Hello"]
+    assert time.monotonic() - begin < 5
+    assert len(stub.requests) == 1
+
+
+def test_a_reader_who_takes_his_time_is_not_cut_off(
+    stub: Stub, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "GAP", 0.1)
+    stub.replies = [WHOLE]
+    received = []
+    for delta in connect().stream(MESSAGES, Sampling(), BASE):
+        received.append(delta)
+        time.sleep(0.4)
+    assert received == ["Hello", " there"]
+
+
+@pytest.mark.parametrize("before", [(), (chunk(None),)])
+def test_no_first_token(stub: Stub, connect: Connect, monkeypatch: pytest.MonkeyPatch, before: tuple[str, ...]) -> None:
+    monkeypatch.setattr(endpoint, "FIRST", 0.3)
+    stub.replies = [silent_after(*before), WHOLE]
+    with pytest.raises(EngineError, match="did not answer in time: it is overloaded or still loading its model"):
+        next(connect().stream(MESSAGES, Sampling(), BASE))
+    assert len(stub.requests) == 1, "a server that has too much to do is not asked again"
+
+
+def test_a_connection_that_breaks_before_the_first_token_is_tried_again(stub: Stub, connect: Connect) -> None:
+    def hang_up(handler: Handler) -> None:
+        handler.connection.shutdown(socket.SHUT_RDWR)
+
+    stub.replies = [hang_up, hang_up, WHOLE]
+    assert "".join(connect().stream(MESSAGES, Sampling(), BASE)) == "Hello there"
+
+
+def test_a_server_that_lets_nobody_in(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "CONNECT", 0.3)
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(address)
+        with pytest.raises(EngineError, match=r"cannot be reached.*: check the address"):
+            next(connect(endpoint=f"http://127.0.0.1:{address[1]}/v1").stream(MESSAGES, Sampling(), BASE))
+        for one in waiting:
+            one.close()
+
+
+@pytest.mark.parametrize(("asked", "tries"), [("1", 2), ("60", 1)])
+def test_a_server_that_asks_to_wait(stub: Stub, connect: Connect, asked: str, tries: int) -> None:
+    def busy(handler: Handler) -> None:
+        handler.reply(429, json.dumps({"error": {"message": "rate limit"}}), Retry_After=asked)
+
+    stub.replies = [busy, WHOLE]
+    begin = time.monotonic()
+    if tries == 1:
+        with pytest.raises(EngineError, match=r"too many requests \(rate limit\): wait 60 seconds and ask again"):
+            next(connect().stream(MESSAGES, Sampling(), BASE))
+    else:
+        assert "".join(connect().stream(MESSAGES, Sampling(), BASE)) == "Hello there"
+        assert time.monotonic() - begin >= 1
+    assert len(stub.requests) == tries
+
+
+def test_many_answers_at_once_with_silent_ones_among_them(
+    stub: Stub, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "GAP", 0.5)
+    engine = connect()
+    stub.replies = [reply for _ in range(16) for reply in (WHOLE, silent_after(chunk("Hel")))]
+    with ThreadPoolExecutor(32) as pool:
+        texts = list(pool.map(lambda _: written(engine), range(32)))
+    assert sorted(texts) == ["Hel"] * 16 + ["Hello there"] * 16
+
+
+def written(engine: EndpointEngine) -> str:
+    text = ""
+    with suppress(EngineError):
+        for delta in engine.stream(MESSAGES, Sampling(), BASE):
+            text += delta
+    return text

@@ -20,26 +20,7 @@ from medgrpo.settings import Settings
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 CASES = ("A 45-year-old man has chest pain and shortness of breath.", "A girl of 3 has a barking cough at night.")
 NEW = 32
-
-
-def full_precision(source: Path, target: Path) -> Path:
-    """The same model with every tensor dequantised."""
-    import gguf
-    from gguf.quants import dequantize
-
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(target, reader.fields["general.architecture"].contents())
-    for key, field in reader.fields.items():
-        if not key.startswith("GGUF.") and key not in ("general.architecture", "general.file_type"):
-            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(key, field.contents(), field.types[0], inner)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type).astype("float32"))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
+Exactly = Callable[[Path], Path]
 
 
 def transformers_texts(gguf: Path, lora: Path, tie: float) -> tuple[Any, dict[tuple[str, str], str]]:
@@ -86,10 +67,9 @@ def transformers_texts(gguf: Path, lora: Path, tie: float) -> tuple[Any, dict[tu
     return tokenizer, texts
 
 
-def check_model(gguf: Path, folder: Path, post: Callable[..., Any], tie: float) -> None:
+def check_model(gguf: Path, exact: Path, folder: Path, post: Callable[..., Any], tie: float) -> None:
     tokenizer, expected = transformers_texts(gguf, folder / "lora", tie)
     assert len(set(expected.values())) == 4, "the adapter must change the text for this test to mean anything"
-    exact = full_precision(gguf, folder / "exact.gguf")
     engine = LlamaCppEngine(Settings(model=str(exact), adapter=str(folder / "lora"), threads=2))
     try:
         check_template(engine, tokenizer, post)
@@ -116,12 +96,13 @@ def check_template(engine: LlamaCppEngine, tokenizer: Any, post: Callable[..., A
     assert metadata["data"], "the server is up"
 
 
-def test_smollm2(smollm2: Path, tmp_path: Path, post: Callable[..., Any]) -> None:
-    check_model(smollm2, tmp_path, post, tie=0.001)
+def test_smollm2(smollm2: Path, full_precision: Exactly, tmp_path: Path, post: Callable[..., Any]) -> None:
+    check_model(smollm2, full_precision(smollm2), tmp_path, post, tie=0.001)
 
 
-def test_qwen2(tmp_path: Path, post: Callable[..., Any]) -> None:
+def test_qwen2(full_precision: Exactly, tmp_path: Path, post: Callable[..., Any]) -> None:
     path = os.environ.get("MEDGRPO_TEST_QWEN_GGUF", "")
     if not path:
         pytest.skip("MEDGRPO_TEST_QWEN_GGUF does not name a Qwen2 GGUF file")
-    check_model(Path(path).resolve(), tmp_path, post, tie=0.02)  # its keys are large, and kept in half precision
+    gguf = Path(path).resolve()
+    check_model(gguf, full_precision(gguf), tmp_path, post, tie=0.02)  # its keys are large, and kept in half precision

@@ -92,6 +92,26 @@ def test_what_can_never_work_is_not_started_again(start) -> None:  # type: ignor
     assert running.log.read_text().count("bad weights") == 1
 
 
+def test_a_start_that_takes_long_and_fails_is_no_service(start, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(server, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(server, "STABLE", 0.1)
+    running = start("import sys, time; time.sleep(0.3); print('no room left'); sys.exit(9)")
+    wait_until(lambda: running.health().state == "down")
+    assert "stopped 4 times in a row" in running.health().detail
+
+
+def test_what_a_crashed_child_started_is_ended_too(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    import psutil
+
+    orphan = (
+        "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)']).pid)"
+    )
+    running = start(orphan)
+    wait_until(lambda: running.log.is_file() and running.log.read_text().strip())
+    pid = int(running.log.read_text().split()[0])
+    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 5)
+
+
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     running = LocalServer("base model", ["/nowhere/program"], tmp_path)
     with pytest.raises(EngineError, match="could not be started"):

@@ -23,14 +23,14 @@ CASES = [Case(id=str(n), question=f"Case {n}: " + "chest pain. " * n, answer="x"
 
 @pytest.fixture(scope="module")
 def base() -> Any:
-    from train.loading import find_base
+    from medgrpo.engines.weights import find_base
 
     return find_base("smollm2-135m", CACHE)
 
 
 @pytest.fixture(scope="module")
 def loaded(base: Any) -> tuple[Any, Any]:
-    from train.loading import load_base
+    from medgrpo.engines.weights import load_base
 
     return load_base(base, "fp32")
 
@@ -105,8 +105,9 @@ def test_vllm_answers_greedily_with_the_current_weights_and_its_sampling_is_put_
 def test_a_new_adapter_depends_on_the_seed_and_trains_only_itself(loaded: tuple[Any, Any], base: Any) -> None:
     from dataclasses import replace
 
+    from medgrpo.engines.weights import load_base
     from medgrpo.training.config import RunConfig
-    from train.loading import add_adapter, load_base
+    from train.loading import add_adapter
 
     config = RunConfig(seed=3)
 

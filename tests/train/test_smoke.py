@@ -75,7 +75,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     code = f"""
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from pathlib import Path
-from train.loading import end_turns_properly, find_base
+from medgrpo.engines.weights import end_turns_properly, find_base
 import sys, torch
 base = find_base("smollm2-135m", Path({str(cache_root() / ".cache")!r}))
 tokenizer = AutoTokenizer.from_pretrained(base.location)

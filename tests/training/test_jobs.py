@@ -226,7 +226,7 @@ import sys
 from pathlib import Path
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-from train.loading import end_turns_properly, find_base
+from medgrpo.engines.weights import end_turns_properly, find_base
 tokenizer = AutoTokenizer.from_pretrained(find_base("smollm2-135m", Path(sys.argv[1])).location)
 torch.manual_seed(0)
 model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32,

@@ -3,12 +3,14 @@
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from medgrpo.engines.shapes import KNOWN, shape_of
 from medgrpo.errors import SettingsError
 from medgrpo.training import presets
 from medgrpo.training.config import Problem, RunConfig, parse_config, problems
@@ -17,7 +19,6 @@ from medgrpo.training.estimate import Estimate, estimate
 from medgrpo.training.machine import Machine, here
 from medgrpo.training.manager import RunManager
 from medgrpo.training.preflight import apply, folder_problems, preflight, read_yaml
-from medgrpo.training.shapes import KNOWN, shape_of
 
 CPU = Machine(2, 16.0, (), 50.0)
 H100 = Machine(16, 128.0, (("NVIDIA H100 80GB HBM3", 79.6),), 500.0)
@@ -83,6 +84,7 @@ def test_the_smoke_run_passes_with_audit_and_estimate(tmp_path: Path) -> None:
         ({"init_adapter": "runs/none/adapter"}, "init_adapter", "adapter_config.json", ""),
         ({"grpo__use_vllm": True}, "grpo.use_vllm", "no CUDA", False),
         ({"backend": "unsloth", "precision": "bf16"}, "backend", "CUDA", "trl"),
+        ({"backend": "unsloth", "precision": "4bit"}, "precision", "CUDA", "fp32"),
         ({"training__optim": "adamw_8bit"}, "training.optim", "CUDA", "adamw_torch"),
         ({"grpo__max_completion_length": 9000}, "grpo.max_completion_length", "exceeds", 8192 - 512),
         ({"grpo__max_prompt_length": 8192}, "grpo.max_prompt_length", "no room", 4096),
@@ -176,6 +178,43 @@ def test_every_preset_is_well_formed_and_fits_a_large_gpu(name: str, tmp_path: P
     raw = read_yaml(presets.presets()[name].read_text())
     fields = found(raw, tmp_path, H100, quick=True)
     assert set(fields) <= {"init_adapter"}, fields  # which needs the warm start to have been trained
+
+
+@pytest.mark.parametrize(
+    ("name", "card", "memory"),
+    [
+        ("qwen2.5_3b_16gb", "Tesla T4", 15.0),
+        ("qwen2.5_3b_24gb", "NVIDIA L4", 22.5),
+        ("qwen2.5_3b_80gb", "NVIDIA H100 80GB HBM3", 79.6),
+        ("qwen2.5_3b_sft", "Tesla T4", 15.0),
+    ],
+)
+def test_the_3b_presets_fit_the_gpu_that_they_name(name: str, card: str, memory: float, tmp_path: Path) -> None:
+    raw = read_yaml(presets.presets()[name].read_text())
+    assert found(raw, tmp_path, Machine(8, 32.0, ((card, memory),), 200.0), quick=True) == {}
+
+
+def test_the_memory_estimate_of_the_3b_is_what_was_measured() -> None:
+    """59 GB at the peak with 32 completions of 512 tokens, LoRA r=64, TRL and vLLM on an H100 with Qwen2.5-3B's shape."""
+    raw = read_yaml(presets.presets()["qwen2.5_3b_80gb"].read_text())
+    raw["lora"]["r"] = 64
+    assert 59 * 0.9 < expected(raw, H100).memory_gb < 59 * 1.2
+    raw["grpo"]["vllm_mode"] = "server"
+    assert "vLLM" not in dict(expected(raw, H100).memory_parts)
+
+
+def test_unsloth_counts_the_weights_once() -> None:
+    """They are those that vLLM holds."""
+    parts = {}
+    for backend in ("trl", "unsloth"):
+        raw = read_yaml(presets.presets()["qwen2.5_3b_24gb"].read_text())
+        config = replace(parse_config(raw), backend=backend)
+        result = estimate(config, H100)
+        assert result is not None
+        parts[backend] = dict(result.memory_parts)
+    assert parts["trl"]["weights"] == pytest.approx(5.75, abs=0.1)
+    assert "weights" not in parts["unsloth"]
+    assert parts["unsloth"]["vLLM"] == parts["trl"]["vLLM"]
 
 
 def test_the_proposed_preset_fits_the_machine(tmp_path: Path) -> None:
@@ -314,6 +353,8 @@ def test_the_chat_engine_leaves_only_a_gpu_that_is_too_small() -> None:
     assert needs_engine_room(large, SMALL_GPU)
     assert not needs_engine_room(parse_config(SMOKE), H100)
     assert needs_engine_room(RunConfig(model="nobody/knows-this"), H100)
+    assert needs_engine_room(parse_config(SMOKE), H100, share=0.99), "vLLM takes its share, however small the model"
+    assert not needs_engine_room(parse_config(SMOKE), H100, share=0.5)
 
 
 def test_the_engine_leaves_for_a_run_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,3 +121,22 @@ def test_a_server_elsewhere_keeps_its_own_adapters():
     with pytest.raises(EngineError, match="load it there"):
         desk.use_adapter("one", "run one")
     desk.close()
+
+
+def test_zero_gpu_has_the_engine_loaded_in_the_thread_that_opens_the_page():
+    threads = []
+
+    def load(settings):
+        threads.append(threading.current_thread())
+        return FakeEngine()
+
+    desk = Desk(Settings(engine="fake"), load).open(wait=True)
+    desk.check(0)
+    assert desk.engine
+    assert threads == [threading.current_thread()]
+
+    def fail(settings):
+        raise ModelError("There are no weights: fetch them.")
+
+    with pytest.raises(ModelError, match="no weights"):
+        Desk(Settings(engine="fake"), fail).open(wait=True).check(0)

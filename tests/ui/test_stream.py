@@ -2,9 +2,11 @@
 
 import threading
 import time
+from contextvars import ContextVar
 
 from helpers import desk_of, until
 
+from medgrpo.answers import compare
 from medgrpo.engines.base import Health
 from medgrpo.engines.fake import FakeEngine, Script
 from medgrpo.errors import ModelError
@@ -118,3 +120,21 @@ def test_a_model_that_cannot_be_loaded_becomes_a_sentence():
     assert until(lambda: desk.health() == Health("down", "No weights: download them."))
     *_, (last,) = answers(desk, [BOTH[0]], Stop())
     assert (last.phase, last.note) == ("error", "No weights: download them.")
+
+
+def test_the_engine_is_asked_in_the_context_of_the_event():
+    """ZeroGPU finds the visitor's request there, and with it whose quota pays."""
+    who = ContextVar("who", default="nobody")
+    seen = []
+
+    class Asking(FakeEngine):
+        def stream(self, messages, sampling, variant):
+            seen.append(who.get())
+            yield from super().stream(messages, sampling, variant)
+
+    who.set("a visitor")
+    list(answers(desk_of(Asking({"base": SHORT, "grpo": SHORT})), BOTH, Stop()))
+    assert seen == ["a visitor"] * 2
+    seen.clear()
+    compare(Asking({"base": SHORT, "grpo": SHORT}), "a case")
+    assert seen == ["a visitor"] * 2

@@ -165,3 +165,23 @@ def test_two_tabs_press_start_at_once_and_one_run_begins(manager):
         while any(info.active for info in manager.runs()) and time.monotonic() < end:
             time.sleep(0.1)
     assert not any(info.active or info.position for info in manager.runs())
+
+
+def test_what_start_says_is_not_painted_over_by_the_check_of_the_same_text(manager):
+    checks = train_form.Checks()
+    broken = changed(training={"max_steps": -1})
+    assert len(list(checks.run(manager, "one", broken))) == 1
+    checks.starting("one", broken)  # pressed before the browser asked for the check of what was typed last
+    assert list(checks.run(manager, "one", broken)) == []
+    assert len(list(checks.run(manager, "one", broken))) == 1  # a later one is shown again
+    checks.starting("one", broken)
+    assert len(list(checks.run(manager, "two", broken))) == 1
+    assert len(list(checks.run(manager, "one", changed(training={"max_steps": -2})))) == 1
+
+
+def test_a_check_under_way_shows_nothing_more_once_start_is_pressed(manager):
+    checks = train_form.Checks()
+    older = checks.run(manager, "one", GOOD)
+    next(older)
+    checks.starting("one", GOOD)
+    assert list(older) == []
