@@ -12,8 +12,11 @@ from medgrpo.training.run_directory import RunDirectory
 RECORDED = Path(__file__).parents[2] / "medgrpo" / "assets" / "smollm2-135m"
 
 
-def finished_run(path: Path, seed: int = 0) -> RunDirectory:
-    """A copy of the recorded GRPO run with an adapter (1 MB) and its GGUF (0.6 MB)."""
+def finished_run(path: Path, seed: int | None = None) -> RunDirectory:
+    """A copy of the recorded GRPO run with an adapter (1 MB) and its GGUF (0.6 MB).
+
+    No two are alike unless they have a seed: Xet's client remembers on disk what a server at the same port was sent before.
+    """
     shutil.copytree(RECORDED / "runs" / "grpo", path)
     run = RunDirectory(path)
     run.adapter.mkdir()
