@@ -137,7 +137,8 @@ def pack(evaluation: Evaluation, folder: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         claim(place, {**arm.settings, "title": arm.title}, anew=True)
         write_lines(place, "results", (result.record() for result in arm.results), packed=True)
-    write_report(replace(evaluation, folder=folder), folder)
+    arms = tuple(replace(arm, name=slug(arm.title)) for arm in evaluation.arms)
+    write_report(replace(evaluation, folder=folder, arms=arms), folder)
 
 
 def _check(plan: Plan) -> None:

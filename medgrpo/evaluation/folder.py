@@ -198,6 +198,12 @@ def ordered(arms: Iterable[Arm]) -> tuple[Arm, ...]:
     return tuple(sorted(arms, key=lambda arm: KINDS.index(arm.kind)))
 
 
+def compared(arms: Iterable[Arm], reference: Arm) -> list[Arm]:
+    """The arms that the reference is held against, the most telling first: its warm start, base, other runs, controls."""
+    telling: tuple[Kind, ...] = ("sft", "base", "grpo", "control")
+    return sorted((arm for arm in arms if arm.title != reference.title), key=lambda arm: telling.index(arm.kind))
+
+
 def read_evaluation(folder: Path) -> Evaluation:
     """A whole evaluation, as it was judged when it was written.
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from medgrpo.evaluation.folder import Arm, Evaluation
+from medgrpo.evaluation.folder import Arm, Evaluation, compared
 from medgrpo.evaluation.measures import Share
 from medgrpo.evaluation.summary import Paired, Summary, compare_paired, confusions, near_confusers, summarise
 from medgrpo.safety import DISCLAIMER
@@ -105,7 +105,7 @@ def scoreboard(evaluation: Evaluation) -> dict[str, Any]:
         "disclaimer": DISCLAIMER,
     }
     if reference:
-        others = [arm for arm in arms if arm is not reference]
+        others = compared(arms, reference)
         record["paired"] = {arm.title: asdict(compare_paired(arm.results, reference.results)) for arm in others}
     return record
 
@@ -120,10 +120,11 @@ def markdown(evaluation: Evaluation) -> str:
     arms, reference = evaluation.arms, reference_of(evaluation)
     summaries = {arm.title: summarise(arm.results) for arm in arms}
     lines = [f"# {title_of(evaluation)}", "", table(summaries), "", _legend(summaries), ""]
-    for arm in arms:
-        if reference and arm is not reference:
-            paired = compare_paired(arm.results, reference.results)
-            lines.append("- " + paired_sentence(reference.title, arm.title, paired))
+    if reference:
+        lines += [
+            "- " + paired_sentence(reference.title, arm.title, compare_paired(arm.results, reference.results))
+            for arm in compared(arms, reference)
+        ]
     lines += ["", *_by("register", {name: s.by_group for name, s in summaries.items()})]
     lines += _by("condition", {name: s.by_condition for name, s in summaries.items()})
     if reference:

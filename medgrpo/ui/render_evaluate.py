@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from medgrpo.answers import Answer
 from medgrpo.cases import Case
 from medgrpo.engines.base import Sampling
-from medgrpo.evaluation.folder import Arm, Kind
+from medgrpo.evaluation.folder import Arm, Kind, compared
 from medgrpo.evaluation.measures import Result, Share
 from medgrpo.evaluation.report import MEASURES, measures_of, paired_sentence, title_of
 from medgrpo.evaluation.summary import Summary, compare_paired, near_confusers, summarise
@@ -123,8 +123,7 @@ def sentences(choice: Choice) -> str:
         return ""
     said = [
         paired_sentence(reference.title, arm.title, compare_paired(arm.results, reference.results))
-        for arm in reversed(choice.arms)
-        if arm.title != reference.title
+        for arm in compared(choice.arms, reference)
     ]
     first, rest = said[0], "".join(f"<li>{escape(each)}</li>" for each in said[1:])
     more = f"<ul>{rest}</ul>" if rest else ""

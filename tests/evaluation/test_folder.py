@@ -10,6 +10,8 @@ import pytest
 from medgrpo.cases import Case
 from medgrpo.errors import RunError
 from medgrpo.evaluation.folder import (
+    Arm,
+    compared,
     find_evaluations,
     keep_cases,
     kind_of,
@@ -109,3 +111,9 @@ def test_shipped_evaluations_say_what_their_answers_say(folder: Path) -> None:
 
 def test_there_is_something_shipped_to_look_at() -> None:
     assert "casebook-hard" in {path.name for path in SHIPPED}
+
+
+def test_the_most_telling_comparison_stands_first() -> None:
+    titles = {"majority": "control", "base": "base", "SFT": "sft", "GRPO": "grpo", "GRPO, seed 1": "grpo"}
+    arms = [Arm(title, title, kind, {}, []) for title, kind in titles.items()]
+    assert [arm.title for arm in compared(arms, arms[3])] == ["SFT", "base", "GRPO, seed 1", "majority"]

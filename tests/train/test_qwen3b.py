@@ -80,7 +80,7 @@ def test_the_warm_start(warm: RunDirectory, model: Path) -> None:
 
 
 @pytest.mark.parametrize("config", GRPO_CONFIGS, ids=lambda path: path.stem)
-def test_grpo_of_each_size_is_trained_resumed_merged_and_answers(
+def test_grpo_of_each_size_is_trained_and_one_resumed_merged_and_asked(
     config: Path, model: Path, warm: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = RunDirectory(tmp_path / "run")
@@ -88,6 +88,8 @@ def test_grpo_of_each_size_is_trained_resumed_merged_and_answers(
     finish(start("grpo", run.path, "--config", str(config), overrides=[f"model={model}", *SMALL, *ON_CPU, *first]))
     check(run, model)
     assert len(run.completions(1)) == 8
+    if "24gb" not in config.name:  # the rest doesn't depend on the size
+        return
     finish(start("grpo", run.path, "--resume", overrides=["training.max_steps=3"]))
     check(run, model)
     assert read_config(run.config_file).grpo.max_prompt_length == read_config(config).grpo.max_prompt_length
