@@ -37,7 +37,7 @@ def test_every_line_of_a_lock_is_a_pin(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("python", ["3.11", "3.12"])
+@pytest.mark.parametrize("python", [pytest.param("3.11", marks=pytest.mark.long), "3.12"])
 @pytest.mark.parametrize("name", [*LOCKS, "requirements-dev.txt"])
 def test_a_lock_resolves(name: str, python: str) -> None:
     done = compiled(ROOT / name, python)

@@ -116,7 +116,7 @@ def launch(stage: Stage, work: Callable[[RunConfig, Attempt], None], argv: Seque
     told_by_first((attempt.run.path, attempt.status.status.attempt, attempt.checkpoint, attempt.skip_audit))
     code = _work(work, config, attempt)
     RunManager(attempt.run.path.absolute().parent, environ).move_on()
-    return code
+    return code or leave(code)
 
 
 def _accompany(work: Callable[[RunConfig, Attempt], None]) -> int:
@@ -130,7 +130,8 @@ def _accompany(work: Callable[[RunConfig, Attempt], None]) -> int:
     stop = StopRequest(run)
     stop.listen()  # a launcher that is told to end tells all of them; the first one decides when
     attempt = Attempt(run, NoStatus(number), stop, _cache(), checkpoint, skip_audit)
-    return _work(work, read_config(run.config_file), attempt)
+    code = _work(work, read_config(run.config_file), attempt)
+    return code or leave(code)
 
 
 def _cache() -> Path:
@@ -152,7 +153,6 @@ def _work(work: Callable[[RunConfig, Attempt], None], config: RunConfig, attempt
         return _fail(attempt, explain_crash(error, attempt.run.log_file(attempt.status.status.attempt)), 1)
     finally:
         attempt.status.close()
-    leave()
     attempt.say(f"{attempt.status.status.phase}: {attempt.run.path}")
     return 0
 

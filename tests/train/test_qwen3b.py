@@ -79,7 +79,10 @@ def test_the_warm_start(warm: RunDirectory, model: Path) -> None:
     check(warm, model)
 
 
-@pytest.mark.parametrize("config", GRPO_CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(each, id=each.stem, marks=[] if "24gb" in each.stem else pytest.mark.long) for each in GRPO_CONFIGS],
+)
 def test_grpo_of_each_size_is_trained_and_one_resumed_merged_and_asked(
     config: Path, model: Path, warm: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

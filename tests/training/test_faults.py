@@ -151,6 +151,7 @@ def test_a_torn_small_file_never_breaks_the_list(manager: RunManager, name: str,
 
 def test_a_reused_pid_is_not_the_trainer_and_gets_no_signal(manager: RunManager) -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    time.sleep(0.05)  # the system counts starts in hundredths of a second
     run = manager.start(config(steps=500))
     settle(lambda: manager.info(run.id).step >= 1)
     kill(manager, run.id)
