@@ -13,7 +13,8 @@ app: $(APP_STAMP)
 	@$(PY) app.py
 
 test: $(DEV_STAMP) browser check
-	$(PY) -m pytest --durations=15
+	$(PY) -m pytest -n 2 -m "not slow and not browser and not long"
+	$(PY) -m pytest -m "(slow or browser) and not long" --durations=15
 
 check: $(DEV_STAMP)
 	$(PY) -m ruff check .
