@@ -14,7 +14,7 @@ def presets() -> dict[str, Path]:
 def propose(machine: Machine) -> str:
     """The preset to begin with: one whose first result comes within minutes and that fits in memory.
 
-    `smollm2_gpu` needs about 25 GB at its batch; a smaller GPU and a CPU with few cores begin with the smoke run, which
+    `smollm2_gpu` needs about 35 GB at its batch; a smaller GPU and a CPU with few cores begin with the smoke run, which
     shows everything and teaches nothing. A CPU with many cores can take `smollm2_cpu` in an afternoon.
     """
     if machine.gpus:

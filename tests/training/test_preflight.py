@@ -218,7 +218,8 @@ def test_unsloth_counts_the_weights_once() -> None:
 
 
 def test_the_proposed_preset_fits_the_machine(tmp_path: Path) -> None:
-    for machine in (CPU, H100, SMALL_GPU, Machine(1, 2.0), Machine(64, 256.0, (), 100.0)):
+    forty = Machine(16, 64.0, (("A100 40 GB", 40.0),), 100.0)  # the smallest that the GPU preset is proposed for
+    for machine in (CPU, H100, forty, SMALL_GPU, Machine(1, 2.0), Machine(64, 256.0, (), 100.0)):
         name = presets.propose(machine)
         raw = read_yaml(presets.presets()[name].read_text())
         if machine.memory_gb > 4:
