@@ -51,18 +51,24 @@ def test_a_lock_that_contradicts_itself_does_not_resolve(tmp_path: Path) -> None
     assert "unsatisfiable" in compiled(tmp_path / "bad.txt").stderr
 
 
+def packages_found(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str]) -> doctor.Finding:
+    """What the doctor says of packages where these versions are installed and no others."""
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    return next(each for each in doctor.examine(Settings()) if each.what == "packages")
+
+
 def test_doctor_names_every_package_outside_the_tested_set(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {name: pin for name, (pin, _) in doctor.pins().items()}
     versions |= {"torch": versions["torch"] + "+cu130", "gradio": "6.1.0", "vllm": "0.33.0"}
     del versions["pillow"], versions["unsloth"]
 
-    def version(name: str) -> str:
-        if name not in versions:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return versions[name]
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    finding = next(each for each in doctor.examine(Settings()) if each.what == "packages")
+    finding = packages_found(monkeypatch, versions)
     assert not finding.good
     assert re.findall(r"(\S+) \S+ \(tested", finding.says) == ["gradio", "pillow", "vllm"]
     assert "pillow missing" in finding.says
@@ -72,13 +78,7 @@ def test_doctor_names_every_package_outside_the_tested_set(monkeypatch: pytest.M
 def test_doctor_is_content_with_the_page_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     pins = {name: pin for name, (pin, file) in doctor.pins().items() if file == "requirements.txt"}
 
-    def version(name: str) -> str:
-        if name not in pins:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return pins[name]
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    finding = next(each for each in doctor.examine(Settings()) if each.what == "packages")
+    finding = packages_found(monkeypatch, pins)
     assert finding.good
     assert "gradio 6.31.0" in finding.says
     assert "torch" not in finding.says

@@ -116,7 +116,9 @@ def launch(stage: Stage, work: Callable[[RunConfig, Attempt], None], argv: Seque
     told_by_first((attempt.run.path, attempt.status.status.attempt, attempt.checkpoint, attempt.skip_audit))
     code = _work(work, config, attempt)
     RunManager(attempt.run.path.absolute().parent, environ).move_on()
-    return code or leave(code)
+    if code == 0:
+        leave()
+    return code
 
 
 def _accompany(work: Callable[[RunConfig, Attempt], None]) -> int:
@@ -131,7 +133,9 @@ def _accompany(work: Callable[[RunConfig, Attempt], None]) -> int:
     stop.listen()  # a launcher that is told to end tells all of them; the first one decides when
     attempt = Attempt(run, NoStatus(number), stop, _cache(), checkpoint, skip_audit)
     code = _work(work, read_config(run.config_file), attempt)
-    return code or leave(code)
+    if code == 0:
+        leave()
+    return code
 
 
 def _cache() -> Path:

@@ -51,18 +51,17 @@ def shared_out(items: list[T], work: Callable[[list[T]], list[R]]) -> list[R]:
     return cast(list[R], gather_object(done)[: len(items)])
 
 
-def leave(code: int) -> int:
-    """Leave the group of processes with this exit status; the others may still be in it.
+def leave() -> None:
+    """Leave the group of processes after a good end; alone, nothing happens.
 
-    Alone, the status is handed back. One of several ends here: threads that torch leaves behind abort the interpreter's
-    own end now and then (SIGABRT in one of five runs on a CPU), and the launcher would call a finished run failed.
+    One of several does not return: threads that torch leaves behind abort the interpreter's own end now and then
+    (SIGABRT), and the launcher would call a finished run failed.
     """
     if count() > 1:
         _state().destroy_process_group()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
-    return code
+        os._exit(0)
 
 
 def without_launcher(environ: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,8 @@ from medgrpo.engines.llamacpp import LlamaCppEngine
 from medgrpo.models import find_gguf
 from medgrpo.settings import Settings
 
+from ..tiny_gguf import write_gguf
+
 LLAMA_MODULES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -132,7 +134,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Callable[[s
         if architecture not in made:
             model = _tiny_model(architecture)
             path = tmp_path_factory.mktemp("tiny") / f"{architecture}.gguf"
-            _export(model, architecture, path, read_gguf(smollm2))
+            write_gguf(path, model, architecture, f"tiny {architecture}", tokenizer_of(read_gguf(smollm2)))
             made[architecture] = Tiny(model, path)
         return made[architecture]
 
@@ -169,44 +171,9 @@ def _tiny_model(architecture: str) -> Any:
     return tiny
 
 
-def _export(model: Any, architecture: str, path: Path, tokenizer: GGUFFile) -> None:
-    import gguf
-
-    config, heads = (
-        model.config,
-        {"q_proj": model.config.num_attention_heads, "k_proj": model.config.num_key_value_heads},
-    )
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_name(f"tiny {architecture}")
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
-    writer.add_vocab_size(config.vocab_size)
-    metadata = tokenizer.metadata
-    writer.add_tokenizer_model(metadata["tokenizer.ggml.model"])
-    writer.add_tokenizer_pre(metadata["tokenizer.ggml.pre"])
-    writer.add_token_list(metadata["tokenizer.ggml.tokens"])
-    writer.add_token_types(metadata["tokenizer.ggml.token_type"])
-    writer.add_token_merges(metadata["tokenizer.ggml.merges"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(metadata["tokenizer.chat_template"])
-    names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), config.num_hidden_layers)
-    for key, tensor in model.state_dict().items():
-        array = tensor.float().numpy()
-        module = key.split(".")[-2]
-        if architecture == "llama" and module in heads:  # as llama.cpp's convert_hf_to_gguf.py does
-            shape = (heads[module], 2, array.shape[0] // heads[module] // 2, *array.shape[1:])
-            array = array.reshape(shape).swapaxes(1, 2).reshape(array.shape)
-        writer.add_tensor(names.get_name(key, try_suffixes=(".weight", ".bias")), np.ascontiguousarray(array))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+def tokenizer_of(file: GGUFFile) -> dict[str, Any]:
+    """The fields of its tokenizer that the tiny models take over."""
+    names = ("ggml.model", "ggml.pre", "ggml.tokens", "ggml.token_type", "ggml.merges", "chat_template")
+    taken = {f"tokenizer.{name}": file.metadata[f"tokenizer.{name}"] for name in names}
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "add_bos_token": False}
+    return taken | {f"tokenizer.ggml.{name}": value for name, value in ends.items()}

@@ -111,7 +111,7 @@ def test_alone_nothing_is_told_and_nothing_is_shared(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("RANK", raising=False)
     assert (processes.count(), processes.is_first(), processes.told_by_first(3)) == (1, True, 3)
     assert processes.shared_out([1, 2, 3], lambda mine: [each * 2 for each in mine]) == [2, 4, 6]
-    assert processes.leave(0) == 0
+    processes.leave()
 
 
 def test_the_next_run_does_not_inherit_this_one_s_place() -> None:

@@ -7,9 +7,9 @@ The tokenizer and the chat template are the real ones of Qwen2.5 where `.models/
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medgrpo.engines.gguf_file import read_gguf
+
+from ..tiny_gguf import write_gguf
 
 REAL = Path(__file__).parents[2] / ".models" / "qwen05.gguf"
 DEFAULT = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
@@ -45,7 +45,6 @@ def tokenizer() -> dict[str, Any]:
 
 def write(path: Path) -> Path:
     """Write the model; its shape is the 3B's (36 layers, 2048, 11008, 16 heads over 2) by 2 layers and a 32nd."""
-    import gguf
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -62,30 +61,4 @@ def write(path: Path) -> Path:
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(config)
-    writer = gguf.GGUFWriter(path, "qwen2")
-    writer.add_name("Qwen2.5 3B shrunk")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_freq_base(1_000_000.0)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    for key, value in known.items():
-        {bool: writer.add_bool, int: writer.add_uint32, str: writer.add_string, list: writer.add_array}[type(value)](
-            key, value
-        )
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, config.num_hidden_layers)
-    for name, tensor in model.state_dict().items():
-        if name != "lm_head.weight":  # the embeddings again
-            writer.add_tensor(
-                names.get_name(name, try_suffixes=(".weight", ".bias")), np.ascontiguousarray(tensor.numpy())
-            )
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return write_gguf(path, Qwen2ForCausalLM(config), "qwen2", "Qwen2.5 3B shrunk", known, rope_base=1_000_000.0)
