@@ -1,16 +1,18 @@
 """What the page knows while it works: the panels, the stop flags of each visitor, and the line in front of the engine.
 
-No Gradio and no HTML here. A `Panel` is a value; what several threads share (`Line`, `Visits`) guards itself.
+No Gradio and no HTML here. A `Panel` is a value; what several threads share (`Line`, `Visits`, `Kept`) guards itself.
 """
 
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from medgrpo.answers import Answer
 
 Phase = Literal["empty", "waiting", "writing", "done", "stopped", "error"]
+Value = TypeVar("Value")
 
 
 def new_id() -> str:
@@ -142,3 +144,23 @@ class Line:
         """True while any question is with the engine."""
         with self._lock:
             return bool(self._tickets)
+
+
+class Kept(Generic[Value]):
+    """A value of one visitor that two of their clicks may change at once, held by a `gr.State` and changed in place.
+
+    A handler that returns a new value builds it on the one that stood when it began, so of two clicks in a row the first
+    is lost if the second begins before it has answered. Here every change builds on the one before.
+    """
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+    def change(self, to: Callable[[Value], Value]) -> Value:
+        """The value after this change."""
+        with _CHANGES:
+            self.value = to(self.value)
+            return self.value
+
+
+_CHANGES = threading.Lock()  # one for all visitors: gr.State copies what it holds, and a lock can't be copied

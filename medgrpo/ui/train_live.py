@@ -19,10 +19,12 @@ from medgrpo.ui import recorded
 from medgrpo.ui.controls import page_html
 from medgrpo.ui.known_cases import KnownCases
 from medgrpo.ui.recorded import SPEEDS, Place, Replay
+from medgrpo.ui.state import Kept
 from medgrpo.ui.train_sight import LATEST, Picks, Sight, log_text, see
 
 Find = Callable[[str], RunDirectory]
 Others = Callable[[], Sequence[tuple[str, str]]]
+Playing = Kept[Replay | None]
 
 SAVE = """(text) => {
   const cut = text.indexOf("\\n");
@@ -78,7 +80,7 @@ class LiveParts:
 
     @property
     def outputs(self) -> list[Any]:
-        return [getattr(self, each.name) for each in fields(self)[: self.SHOWN]] + [self.seen, self.replay]
+        return [getattr(self, each.name) for each in fields(self)[: self.SHOWN]] + [self.seen]
 
     @property
     def names(self) -> list[str]:
@@ -108,7 +110,7 @@ def layout() -> LiveParts:
         with gr.Tab("Two runs", id="overlay"):
             made["other"] = gr.Dropdown([], label="Other run", elem_id="run-other", filterable=True)
             made["overlay"] = page_html("", "run-overlay")
-    return LiveParts(**made, seen=gr.State({}), replay=gr.State(None), picks=gr.State(Picks()))
+    return LiveParts(**made, seen=gr.State({}), replay=gr.State(Kept(None)), picks=gr.State(Kept(Picks())))
 
 
 def _completions() -> dict[str, Any]:
@@ -148,21 +150,23 @@ def wire(parts: LiveParts, chosen: Any, find: Find, timer: gr.Timer, others: Oth
     held = [chosen, parts.seen, parts.replay, parts.picks]  # no component that a late answer could contradict
 
     def look(
-        run_id: str | None, seen: dict[str, str], replay: Replay | None, picks: Picks, begins: bool = True
+        run_id: str | None, seen: dict[str, str], replay: Playing, picks: Kept[Picks], begins: bool = True
     ) -> list[object]:
-        before, now = replay, time.monotonic()
-        replay, place = played(run_id, replay, find, now, begins)
-        sight = see(run_id, find, picks.of(run_id), place, seen, known, listed)
-        return [*paint(parts.names, sight), sight.seen, gr.skip() if replay == before else replay]
+        place = played(run_id, replay, find, time.monotonic(), begins)
+        sight = see(run_id, find, picks.value.of(run_id), place, seen, known, listed)
+        return [*paint(parts.names, sight), sight.seen]
 
-    def arrived(run_id: str | None, seen: dict[str, str], replay: Replay | None, picks: Picks) -> list[object]:
+    def arrived(run_id: str | None, seen: dict[str, str], replay: Playing, picks: Kept[Picks]) -> list[object]:
         """A run was chosen, perhaps by the page as it loads: a recording waits for the tab's own tick to begin."""
         return look(run_id, seen, replay, picks, begins=False)
 
     def pick(name: str) -> Callable[..., list[object]]:
-        def handle(value: Any, run_id: str | None, seen: dict[str, str], replay: Replay | None, picks: Picks) -> Any:
-            picks = replace(picks.of(run_id), **{name: chosen_value(name, value, seen)})
-            return [*look(run_id, seen, replay, picks), picks]
+        def handle(
+            value: Any, run_id: str | None, seen: dict[str, str], replay: Playing, picks: Kept[Picks]
+        ) -> list[object]:
+            wanted = {name: chosen_value(name, value, seen)}
+            picks.change(lambda before: replace(before.of(run_id), **wanted))
+            return look(run_id, seen, replay, picks)
 
         return handle
 
@@ -170,9 +174,7 @@ def wire(parts: LiveParts, chosen: Any, find: Find, timer: gr.Timer, others: Oth
     gr.on([timer.tick, parts.clock.tick], look, held, parts.outputs, **quiet)
     for name in PICKED:
         component = getattr(parts, name)
-        component.input(
-            pick(name), [component, *held], [*parts.outputs, parts.picks], trigger_mode="always_last", **quiet
-        )
+        component.input(pick(name), [component, *held], parts.outputs, trigger_mode="always_last", **quiet)
     _wire_replay(parts, find, look, held, quiet)
     _wire_download(parts, chosen, find, quiet)
 
@@ -191,26 +193,24 @@ def chosen_value(name: str, value: Any, seen: Mapping[str, str]) -> Any:
 def _wire_replay(
     parts: LiveParts, find: Find, look: Callable[..., list[object]], held: list[Any], quiet: dict[str, Any]
 ) -> None:
-    def acted(run_id: str, seen: dict[str, str], replay: Replay, picks: Picks) -> list[object]:
-        """A look after the visitor changed the replay, which is kept whatever the look says."""
-        return [*look(run_id, seen, replay, picks)[:-1], replay]
+    def changed(run_id: str, playing: Playing, change: Callable[[Replay, RunDirectory, float], Replay]) -> None:
+        """Nothing for a run that is no recording, or not the one that was played."""
+        now = time.monotonic()
+        if (playing.value or Replay()).run_id == run_id:
+            run = find(run_id)
+            playing.change(lambda before: change(before, run, now) if before else None)
 
-    def press(run_id: str, seen: dict[str, str], replay: Replay | None, picks: Picks) -> list[object]:
-        if replay is None:
-            return look(run_id, seen, replay, picks)
-        return acted(run_id, seen, recorded.pressed(replay, find(run_id), time.monotonic()), picks)
+    def press(run_id: str, seen: dict[str, str], replay: Playing, picks: Kept[Picks]) -> list[object]:
+        changed(run_id, replay, recorded.pressed)
+        return look(run_id, seen, replay, picks)
 
-    def scrub(step: float, run_id: str, seen: dict[str, str], replay: Replay | None, picks: Picks) -> list[object]:
-        if replay is None:
-            return look(run_id, seen, replay, picks)
-        seen = {**seen, "scrub": repr(int(step or 0))}  # the slider stands there already
-        return acted(run_id, seen, recorded.moved(replay, step or 0), picks)
+    def scrub(step: float, run_id: str, seen: dict[str, str], replay: Playing, picks: Kept[Picks]) -> list[object]:
+        changed(run_id, replay, lambda before, _, __: recorded.moved(before, step or 0))
+        return look(run_id, {**seen, "scrub": repr(int(step or 0))}, replay, picks)  # the slider stands there already
 
-    def hurry(speed: float, run_id: str, seen: dict[str, str], replay: Replay | None, picks: Picks) -> list[object]:
-        if replay is None:
-            return look(run_id, seen, replay, picks)
-        faster = recorded.hurried(replay, find(run_id), speed or 1, time.monotonic())
-        return acted(run_id, seen, faster, picks)
+    def hurry(speed: float, run_id: str, seen: dict[str, str], replay: Playing, picks: Kept[Picks]) -> list[object]:
+        changed(run_id, replay, lambda before, run, now: recorded.hurried(before, run, speed or 1, now))
+        return look(run_id, seen, replay, picks)
 
     parts.play.click(press, held, parts.outputs, **quiet)
     parts.scrub.input(scrub, [parts.scrub, *held], parts.outputs, trigger_mode="always_last", **quiet)
@@ -232,21 +232,23 @@ def _wire_download(parts: LiveParts, chosen: Any, find: Find, quiet: dict[str, A
     )
 
 
-def played(
-    run_id: str | None, replay: Replay | None, find: Find, now: float, begins: bool = True
-) -> tuple[Replay | None, Place | None]:
-    """The replay and where it stands; None for a run that is no recording. Only a look that `begins` starts it."""
-    if not run_id or not recorded.is_recorded(run_id):
-        return None, None
+def played(run_id: str | None, replay: Playing, find: Find, now: float, begins: bool = True) -> Place | None:
+    """Where the replay of a recording stands; None for a run that is none. Only a look that `begins` starts it."""
     try:
-        run = find(run_id)
+        run = find(run_id) if run_id and recorded.is_recorded(run_id) else None
     except MedGRPOError:
-        return None, None
-    if replay is None or replay.run_id != run_id:
-        replay = recorded.begin(run_id, run)
-    if begins:
-        replay = recorded.looked_at(replay, now)
-    return replay, recorded.place(replay, run, now)
+        run = None
+    if run is None or not run_id:
+        replay.change(lambda _: None)
+        return None
+
+    def looked(before: Replay | None) -> Replay:
+        if before is None or before.run_id != run_id:
+            before = recorded.begin(run_id, run)
+        return recorded.looked_at(before, now) if begins else before
+
+    at = replay.change(looked)
+    return recorded.place(at, run, now) if at else None
 
 
 def paint(names: Sequence[str], sight: Sight) -> list[object]:

@@ -1,6 +1,11 @@
 """The line in front of the engine and the stop flags."""
 
-from medgrpo.ui.state import Line, Panel, Visits
+import threading
+import time
+from copy import deepcopy
+from functools import partial
+
+from medgrpo.ui.state import Kept, Line, Panel, Visits
 
 
 def test_line_serves_first_come_first_served():
@@ -46,3 +51,18 @@ def test_stopping_a_panel_keeps_finished_ones():
     assert Panel("base", "writing").stopped().phase == "stopped"
     assert Panel("base", "done").stopped().phase == "done"
     assert Panel("base", "error", note="why").stopped().note == "why"
+
+
+def test_of_two_changes_at_once_none_is_lost():
+    kept = deepcopy(Kept(()))  # gr.State keeps a copy for each visitor
+
+    def slowly(before: tuple[int, ...], new: int) -> tuple[int, ...]:
+        time.sleep(0.01)
+        return (*before, new)
+
+    threads = [threading.Thread(target=kept.change, args=(partial(slowly, new=each),)) for each in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(kept.value) == list(range(8))

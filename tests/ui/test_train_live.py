@@ -24,6 +24,7 @@ from medgrpo.training.view import View
 from medgrpo.ui import recorded, render_curves, render_groups, render_train, train_live
 from medgrpo.ui.known_cases import KnownCases
 from medgrpo.ui.recorded import Place, Replay
+from medgrpo.ui.state import Kept
 from medgrpo.ui.train_sight import ALL, Picks, Sight, log_text, see
 
 HERE = Path(__file__).parent
@@ -378,15 +379,16 @@ def test_a_played_recording_looks_like_a_run_that_goes_on(run):
 
 def test_time_passes_with_looks_but_not_with_opening(run):
     find = {"recorded:x": run}.__getitem__
-    opened, at = train_live.played("recorded:x", None, find, 10.0, begins=False)
-    assert opened is not None
-    assert (opened.waits, at.step, at.playing) == (True, 0, False)
-    started, _ = train_live.played("recorded:x", opened, find, 20.0)
-    assert started != opened
-    later, at = train_live.played("recorded:x", started, find, 22.0)
-    assert later is started  # a late look has nothing to write that could undo a Pause
-    assert at.step > 0
-    assert train_live.played("live", later, find, 23.0) == (None, None)
+    replay = Kept(None)
+    at = train_live.played("recorded:x", replay, find, 10.0, begins=False)
+    assert (replay.value.waits, at.step, at.playing) == (True, 0, False)
+    train_live.played("recorded:x", replay, find, 20.0)
+    started = replay.value
+    assert not started.waits
+    assert train_live.played("recorded:x", replay, find, 22.0).step > 0
+    assert replay.value is started
+    assert train_live.played("live", replay, find, 23.0) is None
+    assert replay.value is None
 
 
 def test_what_did_not_change_is_skipped():
