@@ -116,7 +116,19 @@
     },
     "copy-command": (button) => copy(button.closest(".command").querySelector("pre").textContent, button),
     "save-yaml": () => save("run.yaml", document.querySelector("#train-yaml textarea").value, "application/yaml"),
-    "load-yaml": () => document.querySelector("#train-file").click(),
+    "load-yaml": () => {
+      // made for this click: one that stood in the page could be drawn anew while its dialog is open, and say nothing
+      const chooser = Object.assign(document.createElement("input"), { type: "file", accept: ".yaml,.yml,.txt", hidden: true });
+      chooser.addEventListener("cancel", () => chooser.remove());
+      chooser.addEventListener("change", async () => {
+        chooser.remove();
+        const file = chooser.files[0];
+        const text = file.size < 100000 ? await file.text() : `too large: ${file.name} has ${file.size} bytes`;
+        put("train-yaml", text);
+      });
+      document.body.append(chooser);
+      chooser.click();
+    },
     theme: () => theme(!document.body.classList.contains("dark")),
     talk: () => talk(!root.classList.contains("talk")),
   };
@@ -126,12 +138,6 @@
     if (summary) folds.set(summary.parentElement.dataset.fold, !summary.parentElement.open);
     const button = event.target.closest?.("[data-do]");
     if (button) actions[button.dataset.do]?.(button);
-  });
-  document.addEventListener("change", async (event) => {
-    const file = event.target.id === "train-file" ? event.target.files[0] : null;
-    if (!file) return;
-    event.target.value = "";
-    put("train-yaml", file.size < 100000 ? await file.text() : `too large: ${file.name} has ${file.size} bytes`);
   });
   document.addEventListener("input", (event) => {
     if (event.isTrusted && event.target.closest?.("#case") && parameters.has("case")) linkTo("");

@@ -212,8 +212,7 @@ def layout(manager: RunManager) -> Parts:
 
 FILES = (
     '<div class="files"><button type="button" data-do="save-yaml">Download</button> '
-    '<button type="button" data-do="load-yaml">Load a file</button>'
-    '<input type="file" id="train-file" accept=".yaml,.yml,.txt" hidden></div>'
+    '<button type="button" data-do="load-yaml">Load a file</button></div>'
 )
 
 

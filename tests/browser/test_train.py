@@ -123,7 +123,9 @@ def load_yaml(page) -> None:
     page.locator("#train-yaml-fold button").first.click()
     expect(page.locator("#train-yaml textarea")).to_have_value(re.compile("stage: grpo"), timeout=20_000)
     expect(page.locator("#train-plan")).to_contain_text("memory", timeout=MINUTE)  # the page has settled
-    page.set_input_files("#train-file", {"name": "x.yaml", "mimeType": "", "buffer": QUICK.encode()})
+    with page.expect_file_chooser() as chooser:
+        page.click("[data-do=load-yaml]")
+    chooser.value.set_files({"name": "x.yaml", "mimeType": "", "buffer": QUICK.encode()})
     expect(page.locator("#train-yaml textarea")).to_have_value(QUICK)
 
 
