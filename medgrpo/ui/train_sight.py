@@ -37,7 +37,7 @@ class Picks:
         run_id: the run that the choices belong to.
         step: a recorded step, `LATEST` or `ALL`.
         which: one of `groups.FILTERS`.
-        prompt: key of a group, "" for the first one listed.
+        prompt: key of a group, "" for the first one listed, of all groups the first that has spread.
         held_step: training step whose answers are shown, None for the latest evaluation.
         held_case: id of a held-out case, "" for one that is worth a look.
         other: id of the run to compare with.
@@ -142,7 +142,8 @@ def _completions(sight: Sight, view: View, picks: Picks, known: KnownCases) -> N
     at = None if step == ALL or not steps else steps[-1] if step == LATEST else int(step)
     found = groups.chosen(view, at, picks.which)[:LISTED]
     keys = [group.key for group in found]
-    key = picks.prompt if picks.prompt in keys else keys[0] if keys else None
+    teaching = [group.key for group in found if picks.which == "all" and not group.flat]
+    key = picks.prompt if picks.prompt in keys else next(iter([*teaching, *keys]), None)
     titles = [(render_groups.title(group), group.key) for group in found]
     sight.put("prompt", (titles, key, picks.prompt), lambda: {"choices": titles, "value": key})
     if key is None:

@@ -207,6 +207,14 @@ def test_the_inspector_follows_the_run_unless_a_step_is_picked(run):
     assert "step 20" in look(run, seen).values["group"]["value"]
 
 
+def test_without_a_pick_the_first_group_with_spread_is_open(run):
+    write_group(run, 20, 0, [RIGHT, RIGHT])
+    write_group(run, 20, 1, [RIGHT, WRONG])
+    assert look(run).values["prompt"]["value"] == "20/1"
+    assert look(run, picks=Picks("mine", which="no spread")).values["prompt"]["value"] == "20/0"
+    assert look(run, picks=Picks("mine", which="best")).values["prompt"]["value"] == "20/0"
+
+
 def test_a_prompt_that_is_no_longer_listed_counts_as_none(run):
     sight = look(run, picks=Picks("mine", step="1", prompt="99/7"))
     assert sight.values["prompt"]["value"] == "1/0"
