@@ -112,9 +112,11 @@ def test_completions_are_inspected_while_the_run_goes_on(open_page, live, mine):
     expect(first.locator(".reasoning-body").first).to_be_visible()
 
     write_group(mine, 20, 0, [RIGHT, RIGHT])
+    write_group(mine, 20, 1, [RIGHT, WRONG])
     page.locator("#group-step input").click()
     page.get_by_role("option", name=re.compile("^all")).click()
-    expect(page.locator("#group-view article")).to_have_count(2, timeout=10000)
+    expect(group.locator("article")).to_have_count(2, timeout=10000)
+    expect(group).not_to_contain_text("nothing is learned from this group")
     page.locator("#group-filter label", has_text="Right but malformed").click()
     expect(group.locator("article")).to_have_count(5, timeout=10000)
     expect(group.locator("article").first).to_contain_text("Completion 3")
