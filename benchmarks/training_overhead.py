@@ -3,7 +3,7 @@
 Run `python benchmarks/training_overhead.py`. Part one trains the smoke run (real GRPO steps of SmolLM2-135M on this CPU) in
 a process of its own and adds up the time inside every piece of ours that a bare TRL script does not have; the rewards
 themselves, which such a script calls too, and the held-out cases do not count. A step without that time is the bare
-step, so both come from the same run and noise of the machine cannot hide or invent a difference. Part two writes 128
+step, so both come from the same run and noise of the machine cannot hide or invent a difference. Part two writes 256
 completions a step, as the GPU presets do, against the median step of the recorded GPU run. Prints a table and writes
 `benchmarks/results/training_overhead.json`.
 """
@@ -123,8 +123,8 @@ def cpu_run(steps: int) -> dict[str, Any]:
     }
 
 
-def gpu_sized(steps: int = 60, completions: int = 128, group: int = 8, tokens: int = 160) -> dict[str, Any]:
-    """Part two: recording of 128 completions a step, the status and the metrics, against the recorded GPU step."""
+def gpu_sized(steps: int = 60, completions: int = 256, group: int = 8, tokens: int = 160) -> dict[str, Any]:
+    """Part two: recording of 256 completions a step, the status and the metrics, against the recorded GPU step."""
     profile = PROFILES["medgrpo"]
     cases = load_cases("casebook", "validation", completions // group)
     rows = [case_columns(case) for case in cases for _ in range(group)]
@@ -174,7 +174,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.watched:
         train_watched(options.watched, options.steps)
-    parts = {"smoke run on this CPU": cpu_run(options.steps), "128 completions a step, recorded GPU run": gpu_sized()}
+    parts = {"smoke run on this CPU": cpu_run(options.steps), "256 completions a step, recorded GPU run": gpu_sized()}
     for name, part in parts.items():
         print(f"{name:42} ours {part['ours_ms']:8.2f} ms, bare step {part['bare_step_s']:7.2f} s, {part['share']:.3%}")
     met = all(part["share"] <= GOAL for part in parts.values())

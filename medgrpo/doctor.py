@@ -73,7 +73,7 @@ def _engine(settings: Settings) -> Finding:
         return Finding("engine", True, f"{choice}, because MEDGRPO_ENGINE says so.")
     why = {
         "endpoint": f"because MEDGRPO_ENDPOINT is {settings.endpoint}",
-        "vllm": "because the model is no GGUF file and this machine has a GPU",
+        "vllm": "because the model is no GGUF file and vLLM can run here",
     }
     return Finding("engine", True, f"{choice}, {why.get(choice, 'the engine for GGUF files, with or without a GPU')}.")
 

@@ -3,7 +3,8 @@ watched, the engine under load, and results as a table and a JSON file.
 
 Random weights cost what the true ones cost: the same matrices are read and multiplied. A random model doesn't end its
 turns either (the end is one of 151,936 about equally likely tokens), so every answer runs to its cap and all contenders
-write the same number of tokens. `--dry` takes a tiny model on the CPU instead, to find typing errors where no GPU is.
+write the same number of tokens. `--cpu` takes SmolLM2-135M's shape for vLLM's build for CPUs. `--dry` takes a tiny model
+without vLLM, to find typing errors where neither is.
 """
 
 import argparse
@@ -49,6 +50,7 @@ def parser(program: str, description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.gpu.{program}", description=description)
     made.add_argument("--gguf", type=Path, help="GGUF file of a Qwen2.5 model, for its tokenizer (default: SmolLM2's)")
     made.add_argument("--work", type=Path, default=Path("/tmp/medgrpo-gpu"), help="folder for models, runs and logs")
+    made.add_argument("--cpu", action="store_true", help="SmolLM2-135M's shape, in vLLM's build for CPUs")
     made.add_argument(
         "--dry", action="store_true", help="a tiny model on the CPU, without vLLM; the times mean nothing"
     )
@@ -60,11 +62,15 @@ def parser(program: str, description: str | None) -> argparse.ArgumentParser:
 
 def model_folders(options: argparse.Namespace) -> tuple[Path, Path]:
     """(model, LoRA adapter of rank 64 for it) as folders that transformers and vLLM read; made once in `--work`."""
-    folder = options.work / ("tiny" if options.dry else "qwen2.5-3b-random")
+    name, shape = (
+        ("tiny", TINY) if options.dry
+        else ("smollm2-135m-random", KNOWN["HuggingFaceTB/SmolLM2-135M-Instruct"]) if options.cpu
+        else ("qwen2.5-3b-random", KNOWN["Qwen/Qwen2.5-3B-Instruct"])
+    )  # fmt: skip
+    folder = options.work / name
     if not (folder / "adapter" / "adapter_config.json").is_file():
         began = time.perf_counter()
         shutil.rmtree(folder, ignore_errors=True)
-        shape = TINY if options.dry else KNOWN["Qwen/Qwen2.5-3B-Instruct"]
         work = (shape, options.gguf, folder)
         builder = multiprocessing.get_context("spawn").Process(target=_build, args=work)  # leaves nothing on the GPU
         builder.start()
@@ -284,12 +290,15 @@ def publish(
         lines.append(f"{name}: {value:.3f}" + ("" if goal is None else f" (goal {sign} {goal:g}: {_verdict(met)})"))
     print("\n".join(lines), flush=True)
     weights = (
-        "a tiny model on the CPU: a dry run, the times mean nothing" if options.dry else "random, Qwen2.5-3B's shape"
-    )
+        "a tiny model on the CPU: a dry run, the times mean nothing" if options.dry
+        else "random, SmolLM2-135M's shape, in vLLM's build for CPUs" if options.cpu
+        else "random, Qwen2.5-3B's shape"
+    )  # fmt: skip
     chosen = {name: value.name if isinstance(value, Path) else value for name, value in vars(options).items()}
     result = {"figure": title, "weights": weights, "rows": rows, "ratios": judged, **more}
     result |= {"options": chosen, "machine": machine(), "command": _command()}
-    path = (options.work / "results" if options.dry else RESULTS) / f"{figure}.json"
+    place = options.work / "results" if options.dry else RESULTS.with_name("vllm_cpu") if options.cpu else RESULTS
+    path = place / f"{figure}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The engine for NVIDIA GPUs: one supervised `vllm serve`, in which both variants are answered in the same batch.
+"""The engine for GPUs, and for CPUs with vLLM's build for them: one supervised `vllm serve`, both variants in one batch.
 
 The base model has the name "base" there; an adapter is loaded while the server runs, under a name that is never used
 twice: vLLM's prefix cache tells adapters apart by their names, and another adapter under an old name would read the old
@@ -7,6 +7,7 @@ the GPU's memory; the server ends with the last of them. To make room for a trai
 again: vLLM's sleep mode would keep a CUDA context and its graphs on the GPU, and needs its development endpoints.
 """
 
+import importlib.metadata
 import importlib.util
 import itertools
 import json
@@ -54,12 +55,21 @@ def unusable() -> str:
     """Why vLLM cannot run here, as a sentence; "" if nothing speaks against it."""
     if importlib.util.find_spec("vllm") is None:
         return f"The package vllm is not installed: run `pip install -r requirements-gpu.txt`, or {_USING}."
+    if built_for_cpus():
+        return ""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1")
     if hidden or not (shutil.which("nvidia-smi") or Path("/dev/nvidiactl").exists()):
         return (
             f"vLLM needs an NVIDIA GPU, and this machine shows none (no nvidia-smi, or CUDA_VISIBLE_DEVICES): {_USING}."
         )
     return ""
+
+
+def built_for_cpus() -> bool:
+    """Whether the installed vLLM is a build for CPUs: by vLLM's own rule, one whose version says so ("0.27.1+cpu")."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return "cpu" in importlib.metadata.version("vllm")
+    return False
 
 
 class VLLMEngine:
@@ -116,9 +126,8 @@ class VLLMEngine:
         if self._folder and not self._loaded[0]:
             return Health("loading", f"The adapter {self.adapter} is being loaded.")
         names = " and ".join(self.variants)
-        return Health(
-            "ready", f"{self.model} is ready in vLLM: {names} in {self._server.share:.0%} of the GPU's memory."
-        )
+        where = "on the CPU" if built_for_cpus() else f"in {self._server.share:.0%} of the GPU's memory"
+        return Health("ready", f"{self.model} is ready in vLLM: {names} {where}.")
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -274,6 +283,7 @@ def check_adapter(folder: Path, model: str) -> int:
     try:
         config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
         rank, shapes = int(config["r"]), _shapes(folder / "adapter_model.safetensors")
+        config["target_modules"]  # vLLM asks for it
         made_for = str(config.get("base_model_name_or_path"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(

@@ -52,6 +52,7 @@ def save_adapter() -> Callable[..., Path]:
                 tensors[f"{key}.lora_B.weight"] = b.astype(np.float16).astype(np.float32)
         save_file(tensors, folder / "adapter_model.safetensors")
         config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "base_model_name_or_path": "random/test"}
+        config["target_modules"] = sorted(module.rpartition(".")[2] for module in LLAMA_MODULES)
         (folder / "adapter_config.json").write_text(json.dumps(config | changes))
         return folder
 

@@ -318,6 +318,8 @@ def test_vllm_is_missing_or_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(SettingsError, match=r"needs an NVIDIA GPU.*use MEDGRPO_ENGINE=llamacpp"):
         load_engine(Settings(engine="vllm"))
+    monkeypatch.setattr(vllm.importlib.metadata, "version", lambda name: "0.27.1+cpu")
+    assert vllm.unusable() == "", "a build for CPUs needs no GPU"
 
 
 def test_what_auto_means(monkeypatch: pytest.MonkeyPatch) -> None:
