@@ -1,4 +1,4 @@
-"""The vLLM engine with vLLM itself, on a GPU: what the stand-in of `test_vllm.py` cannot show."""
+"""The vLLM engine with vLLM itself, on a GPU or in its build for CPUs: what the stand-in of `test_vllm.py` cannot show."""
 
 import time
 import urllib.request
@@ -99,6 +99,7 @@ def test_a_killed_engine_core_is_followed_by_a_restart_with_the_adapter(engine: 
     assert ask(engine, GRPO) == expected
 
 
+@pytest.mark.skipif(vllm.built_for_cpus(), reason="memory of a GPU")
 def test_memory_that_is_taken_or_too_small_is_said(engine: VLLMEngine, settings: Settings) -> None:
     ask(engine, BASE)
     for share, says in (
