@@ -89,7 +89,8 @@ def _usage(stream: bytes) -> int:
     for line in reversed(stream.split(b"\n")):
         if line.startswith(b"data: {") and b'"completion_tokens"' in line and (usage := json.loads(line[6:])["usage"]):
             return int(usage["completion_tokens"])
-    raise SystemExit("The server did not say how many tokens it wrote.")
+    said = stream.decode(errors="replace")[-500:]
+    raise SystemExit(f"The bare server did not say how many tokens it wrote; the end of its answer: {said}")
 
 
 @dataclass(frozen=True)
