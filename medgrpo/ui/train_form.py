@@ -283,14 +283,17 @@ class Checks:
         newest = self._newest
         newest[visitor] = text
         first, usable = examine(manager, text, quick=True)
-        yield paint(first, CHECKING if usable else "")
-        time.sleep(PAUSE if usable else 0.0)
+        if newest.get(visitor) == text:
+            yield paint(first, CHECKING if usable else "")
+            time.sleep(PAUSE if usable else 0.0)
         if usable and newest.get(visitor) == text:
             found, _ = examine(manager, text)
             if newest.get(visitor) == text:
                 yield paint(found)
         if newest.get(visitor) == text:
             del newest[visitor]
+        else:  # Gradio sends the last values again at the end: not those of an older text over a newer one's
+            yield [gr.skip() for _ in paint(first)]
 
 
 def _wire_check(parts: Parts, settings: Settings, manager: RunManager) -> None:

@@ -151,8 +151,10 @@ def test_bad_input_is_named_beside_its_field_and_mended(open_page, shared):
     flaw.get_by_role("button").click()
     expect(flaw).to_have_count(0, timeout=20_000)
     expect(page.locator("#train-yaml textarea")).to_have_value(re.compile("per_device_train_batch_size: 3"))
-    page.fill("#train-weights textarea", "format lots")
+    page.fill("#train-weights textarea", "format lots")  # while the last text is being checked
     expect(page.locator("#train-weights-note .flaw")).to_be_visible(timeout=20_000)
+    page.wait_for_timeout(2000)
+    expect(page.locator("#train-weights-note .flaw")).to_be_visible()  # that check's end is not painted over this one
     for text, place, says in (
         (QUICK + "rwards: 1\n", "#train-general", "did you mean rewards"),
         (QUICK + "model: [\n", "#train-general", "cannot be read at line"),
