@@ -136,38 +136,38 @@ def finished_runs(folder: Path) -> None:
 
 
 LISTS = """
-import sys
+import sys, time
 from pathlib import Path
-from time import perf_counter
 from medgrpo.training.manager import RunManager
-manager = RunManager(Path(sys.argv[1]))
+manager, clock = RunManager(Path(sys.argv[1])), getattr(time, sys.argv[2])
 for _ in range(2):
-    begun = perf_counter()
+    begun = clock()
     found = manager.runs()
-    print(1000 * (perf_counter() - begun))
-assert len(found) == int(sys.argv[2]) and all(len(run.checkpoints) == int(sys.argv[3]) for run in found), found[:2]
+    print(clock() - begun)
+assert len(found) == {runs} and all(run.checkpoints == {checkpoints} and run.model for run in found), found[:2]
 """
 
 
-def listings(folder: Path, rounds: int = 5) -> dict[str, dict[str, float]]:
-    """Milliseconds to list all runs, in new processes."""
+def listings(folder: Path, rounds: int = 5, clock: str = "perf_counter") -> list[tuple[float, float]]:
+    """Seconds of the first and of the next list of all runs, by this clock of `time`, each pair in a new process."""
     finished_runs(folder)
-    command = [sys.executable, "-c", LISTS, str(folder), str(RUNS), str(len(CHECKPOINTS))]
-    root = Path(__file__).parent.parent
-    texts = [
-        subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout for _ in range(rounds)
-    ]
-    first, again = zip(*(map(float, text.split()) for text in texts), strict=True)
-    return {
-        name: {"median_ms": round(statistics.median(spent), 1), "worst_ms": round(max(spent), 1)}
-        for name, spent in (("first look of the process", first), ("the next look", again))
-    }
+    command = [sys.executable, "-c", LISTS.format(runs=RUNS, checkpoints=CHECKPOINTS), str(folder), clock]
+    pairs = []
+    for _ in range(rounds):
+        done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
+        first, again = map(float, done.stdout.split())
+        pairs.append((first, again))
+    return pairs
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(grow(Path(folder) / "run"))
-        lists = listings(Path(folder) / "runs")
+        firsts, nexts = zip(*listings(Path(folder) / "runs"), strict=True)
+    lists = {
+        name: {"median_ms": round(1000 * statistics.median(spent), 1), "worst_ms": round(1000 * max(spent), 1)}
+        for name, spent in (("first look of the process", firsts), ("the next look", nexts))
+    }
     print(f"{STEPS:,} steps, {ROUNDS} rounds, Python {platform.python_version()}\n")
     print(f"{'refresh':34} {'median ms':>10} {'worst ms':>10} {'bytes':>10}")
     for name, row in found.items():

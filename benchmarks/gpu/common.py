@@ -33,8 +33,34 @@ from medgrpo.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "gpu"
-TINY = Shape(layers=2, hidden=64, feed_forward=128, heads=4, kv_heads=2, vocabulary=0, context=4096)
 RANK = 64
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a program is run on: a model of this shape with random weights, how results call it, and where they go."""
+
+    name: str
+    shape: Shape
+    weights: str
+    results: Path | None
+
+
+TINY = Shape(layers=2, hidden=64, feed_forward=128, heads=4, kv_heads=2, vocabulary=0, context=4096)
+DRY = Scale("tiny", TINY, "a tiny model on the CPU: a dry run, the times mean nothing", None)
+ON_CPU = Scale(
+    "smollm2-135m-random",
+    KNOWN["HuggingFaceTB/SmolLM2-135M-Instruct"],
+    "random, SmolLM2-135M's shape, in vLLM's build for CPUs",
+    RESULTS.with_name("vllm_cpu"),
+)
+FULL = Scale("qwen2.5-3b-random", KNOWN["Qwen/Qwen2.5-3B-Instruct"], "random, Qwen2.5-3B's shape", RESULTS)
+
+
+def scale_of(options: argparse.Namespace) -> Scale:
+    return DRY if options.dry else ON_CPU if options.cpu else FULL
+
+
 PACKAGES = ("torch", "transformers", "trl", "peft", "vllm", "unsloth", "accelerate", "gradio")
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -45,12 +71,14 @@ OFFLINE = {
 }
 
 
-def parser(program: str, description: str | None) -> argparse.ArgumentParser:
-    """Arguments that all programs take."""
+def parser(program: str, description: str | None, cpu: bool = False) -> argparse.ArgumentParser:
+    """Arguments that all programs take, and `--cpu` for those that a CPU can run."""
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.gpu.{program}", description=description)
     made.add_argument("--gguf", type=Path, help="GGUF file of a Qwen2.5 model, for its tokenizer (default: SmolLM2's)")
     made.add_argument("--work", type=Path, default=Path("/tmp/medgrpo-gpu"), help="folder for models, runs and logs")
-    made.add_argument("--cpu", action="store_true", help="SmolLM2-135M's shape, in vLLM's build for CPUs")
+    made.set_defaults(cpu=False)
+    if cpu:
+        made.add_argument("--cpu", action="store_true", help="SmolLM2-135M's shape, in vLLM's build for CPUs")
     made.add_argument(
         "--dry", action="store_true", help="a tiny model on the CPU, without vLLM; the times mean nothing"
     )
@@ -62,16 +90,12 @@ def parser(program: str, description: str | None) -> argparse.ArgumentParser:
 
 def model_folders(options: argparse.Namespace) -> tuple[Path, Path]:
     """(model, LoRA adapter of rank 64 for it) as folders that transformers and vLLM read; made once in `--work`."""
-    name, shape = (
-        ("tiny", TINY) if options.dry
-        else ("smollm2-135m-random", KNOWN["HuggingFaceTB/SmolLM2-135M-Instruct"]) if options.cpu
-        else ("qwen2.5-3b-random", KNOWN["Qwen/Qwen2.5-3B-Instruct"])
-    )  # fmt: skip
-    folder = options.work / name
+    scale = scale_of(options)
+    folder = options.work / scale.name
     if not (folder / "adapter" / "adapter_config.json").is_file():
         began = time.perf_counter()
         shutil.rmtree(folder, ignore_errors=True)
-        work = (shape, options.gguf, folder)
+        work = (scale.shape, options.gguf, folder)
         builder = multiprocessing.get_context("spawn").Process(target=_build, args=work)  # leaves nothing on the GPU
         builder.start()
         builder.join()
@@ -289,16 +313,11 @@ def publish(
         judged[name] = {"value": round(value, 4), "goal": goal and f"{sign} {goal:g}", "met": met}
         lines.append(f"{name}: {value:.3f}" + ("" if goal is None else f" (goal {sign} {goal:g}: {_verdict(met)})"))
     print("\n".join(lines), flush=True)
-    weights = (
-        "a tiny model on the CPU: a dry run, the times mean nothing" if options.dry
-        else "random, SmolLM2-135M's shape, in vLLM's build for CPUs" if options.cpu
-        else "random, Qwen2.5-3B's shape"
-    )  # fmt: skip
+    scale = scale_of(options)
     chosen = {name: value.name if isinstance(value, Path) else value for name, value in vars(options).items()}
-    result = {"figure": title, "weights": weights, "rows": rows, "ratios": judged, **more}
+    result = {"figure": title, "weights": scale.weights, "rows": rows, "ratios": judged, **more}
     result |= {"options": chosen, "machine": machine(), "command": _command()}
-    place = options.work / "results" if options.dry else RESULTS.with_name("vllm_cpu") if options.cpu else RESULTS
-    path = place / f"{figure}.json"
+    path = (scale.results or options.work / "results") / f"{figure}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
 

@@ -35,7 +35,7 @@ def measure(engine: Engine, rounds: int, tokens: int) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    parser = common.parser("compare", __doc__)
+    parser = common.parser("compare", __doc__, cpu=True)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=256, help="of each answer")
     parser.add_argument("--share", type=float, default=0.5, help="of the GPU's memory")

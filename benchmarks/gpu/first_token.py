@@ -71,7 +71,7 @@ async def measure(url: str, users: int, alone: int, tokens: int) -> dict[str, li
 
 
 def main() -> None:
-    parser = common.parser("first_token", __doc__)
+    parser = common.parser("first_token", __doc__, cpu=True)
     parser.add_argument("--users", type=int, default=64)
     parser.add_argument("--alone", type=int, default=8, help="questions of the single user")
     parser.add_argument("--tokens", type=int, default=256, help="of each answer")

@@ -154,7 +154,7 @@ def bare_server(options: argparse.Namespace) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = common.parser("users", __doc__)
+    parser = common.parser("users", __doc__, cpu=True)
     parser.add_argument("--users", type=int, default=64)
     parser.add_argument("--questions", type=int, default=2, help="of each user in a round")
     parser.add_argument("--tokens", type=int, default=256, help="of each answer")
