@@ -17,7 +17,7 @@ from medgrpo.training.config import RunConfig
 from medgrpo.training.dataset import grpo_rows, without_long_prompts
 from medgrpo.training.recording import CompletionRecorder
 from train.launch import Attempt, launch, scoring
-from train.processes import count, is_first
+from train.processes import count, is_first, take_port
 
 
 def train(config: RunConfig, attempt: Attempt) -> None:
@@ -27,6 +27,8 @@ def train(config: RunConfig, attempt: Attempt) -> None:
     data = config.data
     cases = load_cases(data.source, data.split, data.limit or None, config.seed)
 
+    if config.grpo.use_vllm:
+        take_port()
     attempt.enter("loading")
     from train.backend import load_policy  # Unsloth must come before trl and transformers, and only if it is chosen
 

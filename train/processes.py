@@ -6,6 +6,7 @@ no torch.
 """
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
@@ -26,6 +27,17 @@ def count() -> int:
 def is_first() -> bool:
     """Whether this process is the one that writes."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def take_port() -> None:
+    """Choose a free port for the process group that vLLM opens even in a single process, unless a launcher has.
+
+    TRL takes 29500 if nobody listens there yet, and so does a run that starts at the same moment: one of them fails.
+    """
+    if "MASTER_PORT" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
 
 
 def told_by_first(value: T) -> T:

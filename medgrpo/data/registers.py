@@ -17,6 +17,7 @@ OPEN, CLOSE = 0xE000, 0xF000
 SLOTS = ("symptoms", "signs", "results", "history", "negatives", "noise")
 SLOT_OF_KIND = {"symptom": "symptoms", "sign": "signs", "vital": "signs", "laboratory": "results", "imaging": "results"}
 MESSY = 0.2  # share of patients' own texts with lower case, missing apostrophes or typing errors
+SLIPS = 0.15  # the same share of the professionals' texts, in training alone: quoting must not depend on known words
 
 Role = Literal["finding", "detail", "negative", "history", "noise"]
 
@@ -118,7 +119,8 @@ def render(register: Register, split: str, who: Person, items: Sequence[Item], r
     parts = _parts(register, opener, marked, rng)
     text = " ".join(parts.get(slot, question if slot == "question" else "") for slot in order)
     text = re.sub(r"\{(\w+)\}", lambda match: person[match.group(1)], " ".join(text.split()))
-    if register.voice == "patient" and rng.random() < MESSY:
+    messy = MESSY if register.voice == "patient" else SLIPS if split in ("train", "practice") else 0.0
+    if messy and rng.random() < messy:
         text = _mess(text, rng)
     template = "\n".join((register.name, opener, question, ",".join(order)))
     return Rendered(*_extract(text, len(items)), template=template)

@@ -130,9 +130,10 @@ def test_frames_belong_to_one_split() -> None:
 
 def test_the_hard_split_has_its_own_registers_phrasings_and_noise() -> None:
     names = {split: {register.name for register in registers_of(split)} for split in SPLITS}
-    assert all(names[split] == {"note", "prose", "patient"} for split in SPLITS if split != "hard")
+    assert all(names[split] == {"note", "prose", "patient"} for split in ("validation", "test"))
+    assert names["train"] == names["practice"] > names["test"]
     assert names["hard"].isdisjoint(names["train"])
-    assert all(len(names[split]) == 3 for split in SPLITS)
+    assert len(names["hard"]) == 3
     said = {split: _spans(split) for split in ("train", "hard")}
     shared = said["train"] & said["hard"]
     assert {span for span in shared if not re.search(r"\d", span)} == set()
@@ -155,7 +156,7 @@ def test_negatives_details_and_noise_are_common() -> None:
 
 def test_every_patient_is_possible() -> None:
     for _, vignette in ALL:
-        text = vignette.case.question.lower()
+        text = vignette.case.question.lower().replace("ambulance man", "")
         if re.search(r"\b(man|male)\b", text) and not re.search(r"\b(woman|female)\b", text):
             assert not re.search(r"pregnan|menstru|contracepti|\bovar", text), text
 

@@ -114,6 +114,18 @@ def test_alone_nothing_is_told_and_nothing_is_shared(monkeypatch: pytest.MonkeyP
     processes.leave()
 
 
+def test_runs_that_start_together_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = set()
+    for _ in range(3):
+        monkeypatch.delenv("MASTER_PORT", raising=False)
+        processes.take_port()
+        ports.add(os.environ["MASTER_PORT"])
+    assert len(ports) == 3
+    monkeypatch.setenv("MASTER_PORT", "29501")
+    processes.take_port()
+    assert os.environ["MASTER_PORT"] == "29501", "a launcher's is kept"
+
+
 def test_the_next_run_does_not_inherit_this_one_s_place() -> None:
     launched = {
         "WORLD_SIZE": "2",
