@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from medgrpo.engines.base import Engine, Sampling
+from medgrpo.engines.base import Engine, Sampling, tokens_of
 from medgrpo.parsing import Sections, parse
 from medgrpo.prompts import build_messages
 from medgrpo.safety import DISCLAIMER, clean_question, red_flags
@@ -24,7 +24,7 @@ class Answer:
 
     Attributes:
         format: `Sections.status` of the text so far.
-        tokens: deltas received so far; engines send one a token.
+        tokens: received so far, as the engine counts them.
         seconds: since the question was sent.
         reasoning_seconds: until the answer section began, None before that.
         first_seconds: until the first delta, None before that.
@@ -101,7 +101,7 @@ def _grow(engine: Engine, messages: list[dict[str, str]], answer: Answer) -> Gen
                 answer,
                 text=text,
                 sections=sections,
-                tokens=answer.tokens + 1,
+                tokens=answer.tokens + tokens_of(delta),
                 seconds=seconds,
                 first_seconds=answer.first_seconds if answer.first_seconds is not None else seconds,
                 reasoning_seconds=thought,

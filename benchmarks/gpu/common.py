@@ -239,10 +239,19 @@ def memory_watched(every: float = 0.5) -> Iterator[list[float]]:
         thread.join()
 
 
+def visible(places: str) -> str:
+    """CUDA_VISIBLE_DEVICES for a process that gets these of the GPUs that this one may see: "0,1" -> "2,3"."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return places if allowed == [""] else ",".join(allowed[int(place)] for place in places.split(","))
+
+
 def _nvidia(query: str) -> list[str]:
+    """One line for each GPU that this process may see."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+    if allowed := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        command += ["-i", allowed]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 

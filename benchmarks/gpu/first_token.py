@@ -1,10 +1,10 @@
 """Time to the first words at the page, with one user and with many, Qwen2.5-3B's shape.
 
 Run `python -m benchmarks.gpu.first_token --gguf FILE`. Starts the page as a person does (`python app.py`, with
-MEDGRPO_ENGINE=vllm) and visits it as a browser does: each user has a session of its own, presses Send on the tab of the
-GRPO model through Gradio's queue, and reads the stream of updates. Timed is from pressing Send until an update shows the
-first words of the answer, and until the last update. One user asks several questions one after the other; then all
-users ask at once.
+MEDGRPO_ENGINE=vllm) and visits it as a browser does: each user has a session of its own, opened before (a browser opens it
+with the page), presses Send on the tab of the GRPO model through Gradio's queue, and reads the stream of updates. Timed is
+from pressing Send until an update shows the first words of the answer, and until the last update. One user asks several
+questions one after the other; then all users ask at once.
 """
 
 import argparse
@@ -26,16 +26,27 @@ TAB = "grpo"
 SHOWN = "<footer>"  # of a panel with text; before the first words it is hidden
 
 
-def send_event(url: str) -> int:
-    """Number of the event behind the tab's Send button."""
+def events(url: str) -> tuple[int, int]:
+    """Numbers of an event that a browser sends when it opens the page, and of the one behind the tab's Send button."""
     config = httpx.get(f"{url}/config", trust_env=False).json()
     button = next(each["id"] for each in config["components"] if each["props"].get("elem_id") == f"send-{TAB}")
-    return int(next(each["id"] for each in config["dependencies"] if [button, "click"] in each["targets"]))
+    dependencies = config["dependencies"]
+    opens = (
+        each["id"] for each in dependencies if not each["inputs"] and any(what == "load" for _, what in each["targets"])
+    )
+    return int(next(opens)), int(next(each["id"] for each in dependencies if [button, "click"] in each["targets"]))
 
 
-async def visit(client: Any, url: str, event: int, number: int, tokens: int) -> tuple[float, float]:
-    """Seconds until the first words and until the end, for one question of a new session."""
+async def arrive(client: Any, url: str, event: int) -> str:
+    """Open the page; the name of the new session. Gradio describes all of the page to itself for each."""
     session = uuid.uuid4().hex
+    body = {"data": [], "fn_index": event, "session_hash": session}
+    (await client.post(f"{url}/gradio_api/run/predict", json=body)).raise_for_status()
+    return session
+
+
+async def visit(client: Any, url: str, event: int, session: str, number: int, tokens: int) -> tuple[float, float]:
+    """Seconds until the first words and until the end, for one question."""
     question = common.question(number)[-1]["content"]
     body = {"data": [question, 1.0, 1.0, tokens, number, None], "fn_index": event, "session_hash": session}
     began, first, talk = time.perf_counter(), 0.0, ""
@@ -59,14 +70,17 @@ async def visit(client: Any, url: str, event: int, number: int, tokens: int) -> 
 
 async def measure(url: str, users: int, alone: int, tokens: int) -> dict[str, list[tuple[float, float]]]:
     """(first words, end) of every question; the very first one warms up and doesn't count."""
-    event = send_event(url)
+    opens, sends = events(url)
     limits = httpx.Limits(max_connections=None)
+    single, many = [], []
     async with httpx.AsyncClient(timeout=300, limits=limits, trust_env=False) as client:
-        single = [await visit(client, url, event, 1000 + n, tokens) for n in range(alone + 1)]
-        many = [
-            await asyncio.gather(*(visit(client, url, event, 2000 + 1000 * turn + n, tokens) for n in range(users)))
-            for turn in range(2)
-        ]
+        for n in range(alone + 1):
+            session = await arrive(client, url, opens)
+            single.append(await visit(client, url, sends, session, 1000 + n, tokens))
+        for turn in range(2):
+            sessions = await asyncio.gather(*(arrive(client, url, opens) for _ in range(users)))
+            asked = (visit(client, url, sends, each, 2000 + 1000 * turn + n, tokens) for n, each in enumerate(sessions))
+            many.append(await asyncio.gather(*asked))
     return {"1 user": single[1:], f"{users} users at once": many[1]}
 
 

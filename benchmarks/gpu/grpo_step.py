@@ -49,7 +49,7 @@ class Arm:
         steps: optimiser steps; 0 for as many as the command line says.
         warm: steps that don't count.
         launcher: words before `-m program`, after the interpreter.
-        gpus: CUDA_VISIBLE_DEVICES.
+        gpus: places among the GPUs that this program may see.
         share: processes that divide a step between them.
     """
 
@@ -103,7 +103,7 @@ def timed(name: str, arm: Arm, completions: int, options: Namespace) -> dict[str
     write_config(config, folder / "config.yaml")
     command = [sys.executable, *arm.launcher, "-m", arm.program]
     command += ["--config", str(folder / "config.yaml"), "--run-dir", str(folder / "run")]
-    environment = {"MEDGRPO_RUNS": str(folder), "CUDA_VISIBLE_DEVICES": arm.gpus}
+    environment = {"MEDGRPO_RUNS": str(folder), "CUDA_VISIBLE_DEVICES": common.visible(arm.gpus)}
     if options.dry:
         environment["OMP_NUM_THREADS"] = "1"  # with more, a busy machine makes a step ten times longer
     print(f"{name}: {steps} steps ...", flush=True)
@@ -132,7 +132,7 @@ def timed(name: str, arm: Arm, completions: int, options: Namespace) -> dict[str
 def main() -> None:
     parser = common.parser("grpo_step", __doc__)
     parser.add_argument("--arms", nargs="+", default=["bare", "ours", "plain"], choices=list(ARMS))
-    options_of(parser, steps=8, batch=16, limit=280)
+    options_of(parser, steps=20, batch=16, limit=400)
     options = parser.parse_args()
     completions = 32
     if options.dry:

@@ -49,7 +49,7 @@ def rollouts(options: Namespace) -> Iterator[int]:
         port = int(probe.getsockname()[1])
     words = shlex.split(server_command(str(model), Grpo(vllm_server_port=port)))
     serve = words.index("vllm")
-    environment = dict(word.split("=", 1) for word in words[:serve]) | {"CUDA_VISIBLE_DEVICES": "1"}
+    environment = dict(word.split("=", 1) for word in words[:serve]) | {"CUDA_VISIBLE_DEVICES": common.visible("1")}
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", *words[serve + 1 :]]
     with common.served(command, options.work / "rollouts.log", environment, f"http://127.0.0.1:{port}/health", 240):
         yield port

@@ -43,6 +43,26 @@ class Health:
     detail: str
 
 
+class Piece(str):
+    """A text delta of several tokens; a plain string counts as one.
+
+    Attributes:
+        tokens: how many, as the server counts them.
+    """
+
+    tokens: int
+
+    def __new__(cls, text: str, tokens: int) -> "Piece":
+        piece = super().__new__(cls, text)
+        piece.tokens = tokens
+        return piece
+
+
+def tokens_of(delta: str) -> int:
+    """Tokens that a delta stands for."""
+    return delta.tokens if isinstance(delta, Piece) else 1
+
+
 class Engine(Protocol):
     """One loaded model in its variants.
 
@@ -59,7 +79,7 @@ class Engine(Protocol):
     variants: tuple[str, ...]
 
     def stream(self, messages: Sequence[Message], sampling: Sampling, variant: str) -> Iterator[str]:
-        """Text deltas of one answer, in order. The iterator is a generator: closing it stops the work.
+        """Text deltas of one answer, in order, one a token or `Piece`s. It is a generator: closing it stops the work.
 
         Raises:
             EngineError: the variant is unknown, the server is down, or it stopped in the middle.

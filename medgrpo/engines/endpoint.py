@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from medgrpo.engines.base import BASE, GRPO, Health, Sampling
+from medgrpo.engines.base import BASE, GRPO, Health, Piece, Sampling
 from medgrpo.engines.control_tokens import without_control_tokens
 from medgrpo.errors import EngineError
 from medgrpo.models import PROFILES
@@ -92,7 +92,7 @@ class ChatClient:
     def stream(
         self, messages: Sequence[Message], sampling: Sampling, model: str, extra: Mapping[str, Any] | None = None
     ) -> Iterator[str]:
-        """Text deltas of one answer; a single attempt.
+        """Text deltas of one answer; a single attempt. `Piece`s where the server tells the tokens so far (`usage`).
 
         Args:
             messages: of the chat; typed control tokens are made harmless.
@@ -106,16 +106,19 @@ class ChatClient:
         from openai import OpenAIError
 
         harmless = without_control_tokens(messages, self._control_tokens)
-        watch, finished = None, False
+        watch, finished, counted = None, False, 0
         try:
             with self._open(harmless, sampling, model, extra) as chunks:
                 for chunk in chunks:
+                    usage = chunk.get("usage")
                     for choice in chunk.get("choices", [])[:1]:
                         finished = finished or choice.get("finish_reason") is not None
                         if content := choice["delta"].get("content"):
                             watch = watch or _Watch(chunks.response)
                             watch.since = math.inf
-                            yield content
+                            new = usage["completion_tokens"] - counted if usage else 1
+                            counted += new
+                            yield content if new == 1 else Piece(content, new)
                             watch.since = time.monotonic()
         except OpenAIError as error:
             if not (watch and watch.cut):

@@ -38,6 +38,11 @@ RANKS = (64, 128, 256, 320, 512)
 """Values of --max-lora-rank; the first holds every preset's adapter, those chosen later on the page included."""
 TOGETHER, KEPT = 2, 4
 """Adapters in one batch (while one takes another's place), and adapters kept in memory."""
+SENT_AT_ONCE = 8
+"""Tokens in one piece of the stream, after a first piece of one. Hundreds a second are written, and each piece costs both
+ends alike; eight are on the page sooner than it is painted anew."""
+COUNTED = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+"""Of a request: each piece says how many tokens there are so far."""
 PATIENCE = 600.0
 """Seconds a request waits for the server: the first start downloads and compiles."""
 PHASES = {
@@ -146,7 +151,7 @@ class VLLMEngine:
             raise EngineError("The vLLM server was stopped: start the program again.")
         address = self._server.process.address(PATIENCE)
         model = BASE if variant == BASE else self._adapter_at(address)
-        return self._server.client(address).stream(messages, sampling, model)
+        return self._server.client(address).stream(messages, sampling, model, COUNTED)
 
     def _adapter_at(self, address: str) -> str:
         """Name of the adapter on the server's start at this address, where it is loaded once."""
@@ -236,7 +241,7 @@ class _Server:
             "--served-model-name", BASE, "--enable-lora", "--max-lora-rank", str(self.rank),
             "--max-loras", str(TOGETHER), "--max-cpu-loras", str(KEPT), "--enable-prefix-caching",
             "--max-model-len", str(CONTEXT), "--gpu-memory-utilization", str(self.share),
-            "--generation-config", "vllm", "--allowed-origins", "[]",
+            "--generation-config", "vllm", "--allowed-origins", "[]", "--stream-interval", str(SENT_AT_ONCE),
             "--disable-uvicorn-access-log", "--uvicorn-log-level", "warning",
         ]  # fmt: skip
 

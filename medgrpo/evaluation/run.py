@@ -15,6 +15,7 @@ from typing import Any
 
 from medgrpo.cases import Case
 from medgrpo.engines import Engine, Sampling
+from medgrpo.engines.base import tokens_of
 from medgrpo.errors import RunError
 from medgrpo.evaluation.folder import read_settings, rejudge
 from medgrpo.evaluation.measures import Result, judge
@@ -90,7 +91,7 @@ def _answer(
     text, count = "", 0
     with closing(_generator(engine.stream(messages, sampling, variant))) as deltas:
         for delta in deltas:
-            text, count = text + delta, count + 1
+            text, count = text + delta, count + tokens_of(delta)
             if stop.is_set():
                 break
     if stop.is_set():

@@ -14,7 +14,14 @@ from medgrpo.errors import CaseError
 from medgrpo.safety import clean_question, red_flags
 from medgrpo.ui import render
 from medgrpo.ui.compare import promise, warnings, who
-from medgrpo.ui.controls import SamplingControls, example_buttons, page_html, sampling_controls, to_sampling
+from medgrpo.ui.controls import (
+    SamplingControls,
+    example_buttons,
+    page_html,
+    sampling_controls,
+    to_sampling,
+    without_echo,
+)
 from medgrpo.ui.desk import Desk
 from medgrpo.ui.state import Panel, Visits
 from medgrpo.ui.stream import Question, answers
@@ -145,10 +152,10 @@ def paint(desk: Desk, variant: str, screen: Screen) -> list[object]:
         render.alert([screen.problem] if screen.problem else [], "problem"),
         render.announcement([turn.panel for turn in screen.turns[-1:]]),
         gr.skip() if screen.box is None else screen.box,
-        gr.Button(interactive=idle),
-        gr.Button(interactive=not idle),
-        gr.Button(interactive=idle and some),
-        gr.Button(interactive=idle and some),
+        gr.update(interactive=idle),
+        gr.update(interactive=not idle),
+        gr.update(interactive=idle and some),
+        gr.update(interactive=idle and some),
         screen.turns,
     ]
 
@@ -176,15 +183,15 @@ def wire(parts: Parts, desk: Desk, visits: Visits) -> None:
         request: gr.Request,
     ) -> Iterator[list[object]]:
         sampling = to_sampling(temperature, top_p, tokens, seed)
-        for screen in say(desk, visits, str(request.session_hash), variant, question, tuple(turns), sampling):
-            yield paint(desk, variant, screen)
+        screens = say(desk, visits, str(request.session_hash), variant, question, tuple(turns), sampling)
+        yield from without_echo(paint(desk, variant, screen) for screen in screens)
 
     def retry(
         temperature: float, top_p: float, tokens: float, seed: float | None, turns: Turns, request: gr.Request
     ) -> Iterator[list[object]]:
         sampling = to_sampling(temperature, top_p, tokens, seed)
-        for screen in again(desk, visits, str(request.session_hash), variant, tuple(turns), sampling):
-            yield paint(desk, variant, screen)
+        screens = again(desk, visits, str(request.session_hash), variant, tuple(turns), sampling)
+        yield from without_echo(paint(desk, variant, screen) for screen in screens)
 
     def clear() -> list[object]:
         return paint(desk, variant, Screen((), ""))

@@ -12,7 +12,14 @@ from medgrpo.engines.base import BASE, GRPO, Sampling
 from medgrpo.errors import CaseError
 from medgrpo.safety import clean_question, identifiers, red_flags
 from medgrpo.ui import render
-from medgrpo.ui.controls import SamplingControls, example_buttons, page_html, sampling_controls, to_sampling
+from medgrpo.ui.controls import (
+    SamplingControls,
+    example_buttons,
+    page_html,
+    sampling_controls,
+    to_sampling,
+    without_echo,
+)
 from medgrpo.ui.desk import Desk
 from medgrpo.ui.state import Panel, Visits
 from medgrpo.ui.stream import Question, answers
@@ -158,7 +165,7 @@ def paint(desk: Desk, screen: Screen) -> list[object]:
         else render.empty(variant, promise(desk, variant))
         for variant in VARIANTS
     ]
-    buttons = [gr.Button(interactive=not screen.busy), gr.Button(interactive=screen.busy)]
+    buttons = [gr.update(interactive=not screen.busy), gr.update(interactive=screen.busy)]
     return [alerts, *shown, render.verdict(views), render.announcement(views), *buttons, dict(screen.panels)]
 
 
@@ -179,8 +186,8 @@ def wire(parts: Parts, desk: Desk, visits: Visits) -> None:
         ) -> Iterator[list[object]]:  # fmt: skip
             sampling = to_sampling(temperature, top_p, tokens, seed)
             visitor = str(request.session_hash)
-            for screen in run(desk, visits, visitor, question, instructions == BARE, sampling, latest, only):
-                yield paint(desk, screen)
+            screens = run(desk, visits, visitor, question, instructions == BARE, sampling, latest, only)
+            yield from without_echo(paint(desk, screen) for screen in screens)
 
         return handle
 

@@ -1,5 +1,6 @@
 """Components that more than one tab has, and what their values mean."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,17 @@ def to_sampling(temperature: float, top_p: float, max_tokens: float, seed: float
         max_tokens=min(MOST_TOKENS, max(1, int(max_tokens or DEFAULTS.max_tokens))),
         seed=None if seed is None else int(seed),
     )
+
+
+def without_echo(screens: Iterable[list[object]]) -> Iterator[list[object]]:
+    """The screens of a streaming event, and last one that changes nothing.
+
+    At the end of an event Gradio sends its last values once more, and by then a newer event may have written there.
+    """
+    screen: list[object] = []
+    for screen in screens:
+        yield screen
+    yield [gr.skip() for _ in screen]
 
 
 def page_html(value: str, elem_id: str, **options: Any) -> gr.HTML:

@@ -140,10 +140,10 @@ class Line:
         with self._lock:
             return max(0, len(self._tickets) - self.slots)
 
-    def busy(self) -> bool:
-        """True while any question is with the engine."""
+    def busy(self) -> int:
+        """How many questions are with the engine."""
         with self._lock:
-            return bool(self._tickets)
+            return min(len(self._tickets), self.slots)
 
 
 class Kept(Generic[Value]):

@@ -1,16 +1,18 @@
 """Several answers at the same time, as one stream of panels.
 
 Each question runs in its own thread and puts its snapshots into one queue; the stream takes what is there at most
-`RATE` times a second, so neither answer waits for the other and the page isn't flooded. The threads belong to the
-stream: closing it, or setting its stop flag, closes their generators after the token they are at.
+`RATE` times a second, less often in a crowd, so neither answer waits for the other and the page isn't flooded. The first
+words never wait. The threads belong to the stream: closing it, or setting its stop flag, closes their generators after
+the token they are at.
 """
 
 import logging
+import math
 import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +25,8 @@ from medgrpo.ui.state import Panel, Stop
 LOG = logging.getLogger(__name__)
 RATE = 12
 """Yields a second. More doesn't look smoother and costs the server a diff and the browser a layout each."""
+CROWD = 16
+"""Streams that get `RATE` each; more of them share what these get. An update costs Gradio half a millisecond or more."""
 CRASHED = "The model stopped unexpectedly. What it wrote is above; press Retry to ask again."
 
 
@@ -57,7 +61,7 @@ def answers(desk: Desk, questions: Sequence[Question], stop: Stop) -> Iterator[l
             panels = [replace(panel, note=note) for panel in panels]
             yield panels
         if not stop.is_set():
-            for latest in _race(desk.engine, questions, panels, stop):
+            for latest in _race(desk, questions, panels, stop):
                 panels = latest
                 yield panels
     except MedGRPOError as error:
@@ -86,35 +90,38 @@ def _reasons_to_wait(desk: Desk, ticket: object, stop: Stop) -> Iterator[str]:
         stop.event.wait(0.1)
 
 
-def _race(engine: Engine, questions: Sequence[Question], panels: list[Panel], stop: Stop) -> Iterator[list[Panel]]:
+def _race(desk: Desk, questions: Sequence[Question], panels: list[Panel], stop: Stop) -> Iterator[list[Panel]]:
     events: queue.Queue[_Event] = queue.Queue()
+    engine = desk.engine
     for place, question in enumerate(questions):
         # in this event's context, from which ZeroGPU knows whose quota it is
         work = copy_context().run
         threading.Thread(target=work, args=(_work, engine, question, place, events, stop), daemon=True).start()
     panels = [replace(panel, phase="writing", note="") for panel in panels]
     yield panels
-    left = len(questions)
+    left, shown = len(questions), -math.inf
     while left and not stop.is_set():
-        news = _collect(events, 1 / RATE)
+        news = _collect(events, shown + max(1, desk.line.busy() / CROWD) / RATE)
         left -= sum(what is None for _, what in news)
         for place, what in news:
             panels = [_after(panel, what) if place == n else panel for n, panel in enumerate(panels)]
         if news and not stop.is_set():
+            if any(panel.text for panel in panels):
+                shown = time.monotonic()
             yield panels
 
 
-def _collect(events: "queue.Queue[_Event]", seconds: float) -> list[_Event]:
-    """What arrives within a tick; a stop is noticed at its end."""
-    news: list[_Event] = []
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        try:
-            news.append(events.get(timeout=left))
-        except queue.Empty:
-            break
-        if news[-1][1] is None:
-            break
+def _collect(events: "queue.Queue[_Event]", until: float) -> list[_Event]:
+    """What there is at this time, and at least one event, unless none comes in a moment: a stop is noticed then."""
+    try:
+        news = [events.get(timeout=1 / RATE)]
+    except queue.Empty:
+        return []
+    if news[0][1] is not None:
+        time.sleep(max(0.0, until - time.monotonic()))
+    with suppress(queue.Empty):
+        while True:
+            news.append(events.get_nowait())
     return news
 
 

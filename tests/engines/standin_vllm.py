@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def options() -> argparse.Namespace:
     for name in ("--host", "--served-model-name", "--generation-config"):
         parser.add_argument(name)
     parser.add_argument("--max-lora-rank", type=int, choices=[1, 8, 16, 32, 64, 128, 256, 320, 512])
-    for name in ("--port", "--max-loras", "--max-cpu-loras", "--max-model-len"):
+    for name in ("--port", "--max-loras", "--max-cpu-loras", "--max-model-len", "--stream-interval"):
         parser.add_argument(name, type=int)
     parser.add_argument("--gpu-memory-utilization", type=float)
     parser.add_argument("--allowed-origins", type=json.loads)
@@ -123,8 +124,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
                 self.end_headers()
-                for line in answer:
-                    self.wfile.write(line)
+                for event in in_pieces(answer, self.server.chosen.stream_interval, body.get("stream_options", {})):
+                    self.wfile.write(event)
                     self.wfile.flush()
         except BrokenPipeError:
             self.close_connection = True
@@ -138,6 +139,25 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
         self.wfile.write(text.encode())
+
+
+def in_pieces(answer: Iterable[bytes], interval: int, options: dict[str, Any]) -> Iterator[bytes]:
+    """llama.cpp's events as vLLM sends them: the first token alone, then `interval` at once, each with the count so far."""
+    written, held = 0, ""
+    for line in answer:
+        if not line.startswith(b"data: {"):
+            yield line
+            continue
+        chunk = json.loads(line[6:])
+        for choice in chunk["choices"][:1]:
+            text = choice["delta"].get("content") or ""
+            written, held = written + bool(text), held + text
+            if written > 1 and written % interval and choice["finish_reason"] is None:
+                break
+            choice["delta"]["content"], held = held, ""
+            if options.get("continuous_usage_stats"):
+                chunk["usage"] = {"prompt_tokens": 1, "completion_tokens": written, "total_tokens": written + 1}
+            yield b"data: " + json.dumps(chunk).encode() + b"\n"
 
 
 if __name__ == "__main__":

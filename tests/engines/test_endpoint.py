@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from medgrpo.engines import BASE, GRPO, Sampling, endpoint
+from medgrpo.engines.base import tokens_of
 from medgrpo.engines.endpoint import EndpointEngine
 from medgrpo.engines.llamacpp import LlamaCppEngine
 from medgrpo.errors import EngineError
@@ -146,6 +147,22 @@ def test_variants_are_model_names(stub: Stub, connect: Connect) -> None:
     with pytest.raises(EngineError, match="no variant 'grpo', only base"):
         next(connect(adapter="").stream(MESSAGES, Sampling(), GRPO))
     assert "serves base-model, tuned, not other" in connect(adapter="other").health().detail
+
+
+def test_a_server_that_counts_is_believed(stub: Stub, connect: Connect) -> None:
+    def told(text: str, total: int) -> str:
+        choice = {"delta": {"content": text}, "finish_reason": None}
+        return json.dumps({"choices": [choice], **({"usage": {"completion_tokens": total}} if total else {})})
+
+    end = json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"completion_tokens": 9}})
+    stub.replies = [[told("One", 1), told(" two three", 4), told(" and", 0), told(" so on", 8), end]]
+    deltas = list(connect().stream(MESSAGES, Sampling(), BASE))
+    assert [(delta, tokens_of(delta)) for delta in deltas] == [
+        ("One", 1),
+        (" two three", 3),
+        (" and", 1),
+        (" so on", 3),
+    ]
 
 
 def test_typed_control_tokens_are_broken_up(stub: Stub, connect: Connect) -> None:

@@ -17,7 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
+from medgrpo.answers import answer
 from medgrpo.engines import BASE, GRPO, Sampling, choose, load_engine, vllm
+from medgrpo.engines.base import tokens_of
 from medgrpo.engines.gguf_file import read_gguf
 from medgrpo.engines.vllm import VLLMEngine, check_adapter
 from medgrpo.engines.vllm_server import _weights, explain
@@ -132,6 +134,16 @@ def test_both_variants_in_one_server_and_adapters_that_come_and_go(
     second.close()
     until(lambda: not alive(processes), 2)
     assert not folder.exists()
+
+
+def test_tokens_come_in_pieces_and_are_counted(settings: Settings, started: list[VLLMEngine], adapter: Path) -> None:
+    engine = open_engine(started, settings, adapter)
+    deltas = list(engine.stream(LONG, Sampling(max_tokens=40), BASE))
+    counts = [tokens_of(delta) for delta in deltas]
+    assert counts[0] == 1, "the first words don't wait for others"
+    assert counts[1:5] == [vllm.SENT_AT_ONCE - 1, *[vllm.SENT_AT_ONCE] * 3]
+    last = answer(engine, "Count from 1 to 2000.", BASE, sampling=Sampling(max_tokens=40))
+    assert last.tokens == 40, "a cut answer is known by its length"
 
 
 def test_the_page_changes_the_adapter_without_another_server(settings: Settings, adapter: Path) -> None:

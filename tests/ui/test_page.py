@@ -65,6 +65,17 @@ def test_nothing_is_shared_or_kept():
     assert options["enable_monitoring"] is False
 
 
+def test_what_gradio_asks_of_each_component_for_each_visitor_is_remembered():
+    program = (
+        "import inspect; from medgrpo.settings import Settings; from medgrpo.ui.page import build_app\n"
+        "kinds = {type(block) for block in build_app(Settings(engine='fake')).blocks.values()}\n"
+        "print(all(inspect.signature(kind.__init__) is inspect.signature(kind.__init__) for kind in kinds), len(kinds))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    same, kinds = done.stdout.split()
+    assert (same, int(kinds) > 10) == ("True", True), done.stderr
+
+
 def test_headers_keep_the_page_to_itself(url):
     with urllib.request.urlopen(url) as response:
         assert response.headers["content-security-policy"] == POLICY

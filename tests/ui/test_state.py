@@ -12,7 +12,7 @@ def test_line_serves_first_come_first_served():
     line = Line(2)
     first, second, third, fourth = (line.join() for _ in range(4))
     assert [line.ahead(ticket) for ticket in (first, second, third, fourth)] == [0, 0, 1, 2]
-    assert line.waiting() == 2
+    assert (line.busy(), line.waiting()) == (2, 2)
     line.leave(second)
     assert [line.ahead(third), line.ahead(fourth)] == [0, 1]
     line.leave(second)

@@ -46,6 +46,23 @@ def test_updates_are_throttled():
     assert count <= 14 * (time.monotonic() - start) + 5
 
 
+def test_a_crowd_shares_the_updates_and_the_first_words_do_not_wait():
+    def updates(desk):
+        start = time.monotonic()
+        times = [time.monotonic() - start for (panel,) in answers(desk, BOTH[:1], Stop()) if panel.text]
+        return len(times), times[0]
+
+    engine = FakeEngine({"base": Script("word " * 300), "grpo": SHORT}, delay=0.003)
+    alone, _ = updates(desk_of(engine))
+    crowded = desk_of(engine)
+    crowded.line.slots = 64
+    for _ in range(63):
+        crowded.line.join()
+    few, first = updates(crowded)
+    assert few < alone / 2
+    assert first < 0.25, "with 64 in the line an update is due every third of a second"
+
+
 def test_stop_keeps_what_was_written():
     engine = FakeEngine({"base": LONG, "grpo": Script("<reasoning>" + LONG.text)}, delay=0.005)
     stop = Stop()
