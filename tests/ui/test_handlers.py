@@ -1,11 +1,13 @@
 """Compare and chat as plain generators."""
 
+import gradio as gr
 import pytest
 from helpers import desk_of, until
 
 from medgrpo.engines.base import Sampling
 from medgrpo.engines.fake import FakeEngine, Script
 from medgrpo.ui import chat, compare
+from medgrpo.ui.controls import without_echo
 from medgrpo.ui.state import Panel, Visits
 
 GOUT = Script("<reasoning>a red toe</reasoning><answer>Gout</answer>")
@@ -130,3 +132,10 @@ def test_the_box_is_emptied_once_when_a_question_is_taken():
 def test_asking_again_without_a_question():
     (screen,) = chat.again(desk_of(FakeEngine()), Visits(), "ann", "base", (), Sampling())
     assert "type a case first" in screen.problem
+
+
+def test_the_end_of_an_event_changes_nothing():
+    """Gradio sends the last values again when a generator ends; by then a newer answer may stand there."""
+    sent = list(without_echo([["a", 1], ["b", 2]]))
+    assert sent[:2] == [["a", 1], ["b", 2]]
+    assert sent[2:] == [[gr.skip(), gr.skip()]]
