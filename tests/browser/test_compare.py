@@ -78,6 +78,27 @@ def test_stop_within_a_second_keeps_the_text_and_a_second_run_works(open_page):
     expect(panel(page, "grpo").locator(".answer .text")).to_have_text("Gout. Next: aspirate.")
 
 
+def test_an_answer_that_a_newer_one_replaced_does_not_come_back(open_page):
+    page = open_page().page
+    ask(page, "LONG")
+    expect(panel(page, "base").locator(".answer .text")).to_contain_text("word word", timeout=15000)
+    page.evaluate("""() => {
+        window.seen = [];
+        const look = () => {
+            const id = document.querySelector('#panel-base article').dataset.id;
+            if (window.seen.at(-1) !== id) window.seen.push(id);
+        };
+        look();
+        new MutationObserver(look).observe(document.querySelector('#panel-base'),
+            {subtree: true, childList: true, attributes: true, characterData: true});
+    }""")
+    page.fill("#case textarea", "SHORT")
+    page.press("#case textarea", "Shift+Enter")  # Gradio's own way to submit, which no disabled button stops
+    expect(panel(page, "grpo").locator(".answer .text")).to_have_text("Gout. Next: aspirate.", timeout=15000)
+    finished(page)
+    assert len(page.evaluate("window.seen")) == 2, "the old answer, then the new one, and never the old one again"
+
+
 def test_a_crash_is_a_sentence_and_the_other_goes_on(open_page):
     page = open_page().page
     ask(page, "CRASH")
