@@ -14,6 +14,7 @@ from medgrpo.data.registers import Item
 LONG_QUOTE = 56  # characters; a longer phrase is quoted in part
 PAUSE = re.compile(r"\s*[,;:]\s|\s(?=(?:and|with|but|when|while|after|since|because|that|which|until|so)\b)")
 WORDS = 62  # of reasoning before the conclusion; a further finding is quoted only within this budget
+QUOTED = 0.55  # of the question's characters; no third finding is quoted beyond it, since copying the case earns nothing
 
 FIRST = (
     'The key finding is "{q}": {b}.',
@@ -85,10 +86,13 @@ def _support(vignette: Vignette, rng: random.Random) -> list[str]:
     rng.shuffle(own)
     own.sort(key=lambda pair: (pair[0].weight != "key", pair[0].atypical))
     sentences: list[str] = []
+    quoted = 0
     for number, (statement, span) in enumerate(own[:4]):
         template = rng.choice((FIRST, THEN, BARE, BARE)[number])
         sentence = _upper(template.format(q=span, b=statement.because))
-        if number >= 2 and len(" ".join([*sentences, sentence]).split()) > WORDS - 18:
+        quoted += len(span)
+        long = len(" ".join([*sentences, sentence]).split()) > WORDS - 18
+        if number >= 2 and (long or quoted > QUOTED * len(vignette.case.question)):
             break
         sentences.append(sentence)
     return sentences
