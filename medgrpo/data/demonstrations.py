@@ -14,7 +14,7 @@ from medgrpo.data.registers import Item
 LONG_QUOTE = 56  # characters; a longer phrase is quoted in part
 PAUSE = re.compile(r"\s*[,;:]\s|\s(?=(?:and|with|but|when|while|after|since|because|that|which|until|so)\b)")
 WORDS = 62  # of reasoning before the conclusion; a further finding is quoted only within this budget
-QUOTED = 0.55  # of the question's characters; no third finding is quoted beyond it, since copying the case earns nothing
+QUOTED = 0.55  # of the question; no third finding is quoted beyond it, since copying the case earns nothing
 
 FIRST = (
     'The key finding is "{q}": {b}.',
