@@ -49,7 +49,9 @@ def combine(adapters: Sequence[Path], weights: Sequence[float], out: Path) -> Pa
     Raises:
         ModelError: an adapter is missing or unlike the first, the weights don't fit, or `out` is there already.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
+
+    from train.loading import write_weights
 
     if len(adapters) < 2 or len(weights) != len(adapters) or abs(sum(weights) - 1) > 1e-6:
         raise ModelError(
@@ -75,8 +77,8 @@ def combine(adapters: Sequence[Path], weights: Sequence[float], out: Path) -> Pa
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    summed = {name: tensor.to(kinds[name]).contiguous() for name, tensor in whole.items()}
-    save_file(summed, partial / "adapter_model.safetensors", {"format": "pt"})
+    summed = {name: tensor.to(kinds[name]) for name, tensor in whole.items()}
+    write_weights(summed, partial / "adapter_model.safetensors")
     (partial / "adapter_config.json").write_text(json.dumps(first, indent=2) + "\n", encoding="utf-8")
     return partial.rename(out)
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,19 @@ def save_adapter(model: Any, folder: Path, base: Base) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(str(partial), selected_adapters=["default"])
     weights = partial / "adapter_model.safetensors"
-    tensors = {name: tensor.to(torch.float16).contiguous() for name, tensor in load_file(weights).items()}
-    save_file(tensors, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)
+    write_weights({name: tensor.to(torch.float16) for name, tensor in load_file(weights).items()}, weights)
     settings = partial / "adapter_config.json"
     saved = json.loads(settings.read_text(encoding="utf-8"))
     saved.update(base_model_name_or_path=base.name, inference_mode=True)
     settings.write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def write_weights(tensors: Mapping[str, torch.Tensor], file: Path) -> None:
+    """Write matrices as PEFT does, for everybody to read."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
+    file.chmod(0o644)
 
 
 def count_tokens(tokenizer: Any, messages: Sequence[Message]) -> int:

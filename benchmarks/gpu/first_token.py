@@ -10,7 +10,6 @@ questions one after the other; then all users ask at once.
 import argparse
 import asyncio
 import json
-import socket
 import statistics
 import sys
 import time
@@ -92,9 +91,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5, help="of the GPU's memory")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = common.free_port()
     url = f"http://127.0.0.1:{port}"
     with common.served(
         [sys.executable, "app.py"], options.work / "page.log", environment(options, port), f"{url}/config", 60

@@ -11,7 +11,6 @@ answers in nearly the time of 16: work that one GPU does in its sleep isn't wort
 """
 
 import shlex
-import socket
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -44,9 +43,7 @@ def rollouts(options: Namespace) -> Iterator[int]:
     if options.dry:
         raise SystemExit("The arm split needs vLLM and two GPUs: leave it out of a dry run.")
     model, _ = common.model_folders(options)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = common.free_port()
     words = shlex.split(server_command(str(model), Grpo(vllm_server_port=port)))
     serve = words.index("vllm")
     environment = dict(word.split("=", 1) for word in words[:serve]) | {"CUDA_VISIBLE_DEVICES": common.visible("1")}

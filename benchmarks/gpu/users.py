@@ -10,7 +10,6 @@ the GRPO variant. For the latter the bare contender is a server started with the
 import argparse
 import asyncio
 import json
-import socket
 import statistics
 import sys
 import time
@@ -126,9 +125,7 @@ class Ours:
 @contextmanager
 def bare_server(options: argparse.Namespace) -> Iterator[str]:
     """`vllm serve` with its own defaults but for memory and context; llama.cpp's server in a dry run."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = common.free_port()
     url = f"http://127.0.0.1:{port}"
     options.work.mkdir(parents=True, exist_ok=True)
     if options.dry:

@@ -50,7 +50,7 @@ def to_sampling(temperature: float, top_p: float, max_tokens: float, seed: float
 
 
 def without_echo(screens: Iterable[list[object]]) -> Iterator[list[object]]:
-    """The screens of a streaming event, and last one that changes nothing.
+    """The screens of a streaming event, and a last one that changes nothing.
 
     At the end of an event Gradio sends its last values once more, and by then a newer event may have written there.
     """

@@ -79,7 +79,7 @@ def build_app(settings: Settings, desk: Desk | None = None) -> gr.Blocks:
 def _remember_signatures(demo: gr.Blocks) -> None:
     """Have `inspect.signature` look up what Gradio asks it for every component of the page, for each new visitor.
 
-    That is half of the 38 ms which a visitor's session takes, in which no other visitor's page moves.
+    While it does, no other visitor's page moves.
     """
     for kind in {type(block) for block in demo.blocks.values()}:
         vars(kind.__init__)["__signature__"] = inspect.signature(kind.__init__)

@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 RATE = 12
 """Yields a second. More doesn't look smoother and costs the server a diff and the browser a layout each."""
 CROWD = 16
-"""Streams that get `RATE` each; more of them share what these get. An update costs Gradio half a millisecond or more."""
+"""Streams that get `RATE` each; more of them share what these get."""
 CRASHED = "The model stopped unexpectedly. What it wrote is above; press Retry to ask again."
 
 

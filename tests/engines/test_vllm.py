@@ -22,12 +22,14 @@ from medgrpo.engines import BASE, GRPO, Sampling, choose, load_engine, vllm
 from medgrpo.engines.base import tokens_of
 from medgrpo.engines.gguf_file import read_gguf
 from medgrpo.engines.vllm import VLLMEngine, check_adapter
-from medgrpo.engines.vllm_server import _weights, explain
+from medgrpo.engines.vllm_server import _weights
 from medgrpo.errors import EngineError, ModelError, SettingsError
 from medgrpo.models import PROFILES
 from medgrpo.prompts import build_messages
 from medgrpo.settings import Settings
 from medgrpo.ui.desk import Desk
+
+from .test_vllm_reasons import NO_ROOM, TAKEN
 
 MESSAGES = build_messages("A 45-year-old man with chest pain and shortness of breath.")
 LONG = build_messages("Count from 1 to 2000, one number on each line.", structured=False)
@@ -251,16 +253,6 @@ def test_nothing_outlives_a_killed_parent(settings: Settings, model: Path, monke
     until(lambda: not alive(processes))
 
 
-NO_ROOM = (
-    "(EngineCore pid=9) ERROR ValueError: No available memory for the cache blocks. Try increasing "
-    "`gpu_memory_utilization` when initializing the engine (this flag also controls CPU memory reservation)."
-)
-TAKEN = (
-    "ValueError: Free memory on device cuda:0 (8.13/79.18 GiB) on startup is less than desired GPU memory utilization "
-    "(0.8, 63.34 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."
-)
-
-
 def test_a_model_that_does_not_fit_is_said_at_once(
     settings: Settings, started: list[VLLMEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,38 +278,6 @@ def test_a_gpu_that_is_taken_is_tried_again(
     until(lambda: engine.health().state == "down", 60)
     assert "Only 8.13/79.18 GiB of the GPU are free and vLLM was to take 0.8 of it" in engine.health().detail
     assert "is tried again in" in engine.health().detail
-
-
-@pytest.mark.parametrize(
-    ("line", "says", "passing"),
-    [
-        (NO_ROOM, "leaves no room for answers in its share of the GPU: set MEDGRPO_GPU_MEMORY to a larger", False),
-        (TAKEN, "end what else uses the GPU", True),
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.", "too small for this model", False),
-        ("RuntimeError: No CUDA GPUs are available", "finds no GPU it can use", False),
-        ("RuntimeError: Failed to infer device type, please set ...", "finds no GPU it can use", False),
-        ("ModuleNotFoundError: No module named 'vllm'", "pip install -r requirements-gpu.txt", False),
-        ("OSError: a/b is not a local folder and is not a valid model identifier", "nor to be had from the Hub", False),
-        ("OSError: [Errno 98] Address already in use", "port was taken", True),
-        (
-            "ValueError: User-specified max_model_len (4096) is greater than the derived max_model_len "
-            "(max_position_embeddings=2048 or model_max_length=None in model's config.json).",
-            "reads at most 2048 tokens and the instructions with a case need up to 4096",
-            False,
-        ),
-    ],
-)
-def test_reasons_are_sentences_with_a_remedy(line: str, says: str, passing: bool) -> None:
-    found = explain([line, "RuntimeError: Engine core initialization failed. See root cause above."])
-    assert found is not None
-    assert says in found[0]
-    assert found[0].endswith(".")
-    assert found[1] is passing
-
-
-def test_the_root_cause_wins_and_the_unknown_is_not_guessed() -> None:
-    assert explain(["CUDA out of memory", TAKEN]) == explain([TAKEN])
-    assert explain(["Segmentation fault"]) is None
 
 
 def test_vllm_is_missing_or_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
