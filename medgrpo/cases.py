@@ -24,6 +24,7 @@ class Case:
         unit: unit of a `numeric` reference, such as "mmol/L"; empty if it has none.
         tolerance: largest absolute difference from a `numeric` reference that counts as right, in `unit`.
         findings: verbatim spans of `question` that support the answer.
+        meanings: what each of `findings` means, a clause; empty if the source does not say.
         source: the data source, such as "casebook".
         split: "train", "validation", "test" or "hard".
     """
@@ -37,5 +38,6 @@ class Case:
     unit: str = ""
     tolerance: float = 0.0
     findings: tuple[str, ...] = ()
+    meanings: tuple[str, ...] = ()
     source: str = ""
     split: str = ""

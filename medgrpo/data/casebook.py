@@ -112,6 +112,7 @@ def _vignette(condition: Condition, split: str, number: int, attempt: int, seen:
         kind="diagnosis",
         aliases=condition.aliases,
         findings=tuple(span for _, span in told),
+        meanings=tuple(item.statement.because for item, _ in told),
         source="casebook",
         split=split,
     )

@@ -103,7 +103,7 @@ def write_lines(folder: Path, name: str, records: Iterable[Mapping[str, Any]], p
 
 def read_cases(folder: Path) -> dict[str, Case]:
     """The cases of an evaluation by id; none if the folder has no file of them."""
-    lists = ("aliases", "findings")
+    lists = ("aliases", "findings", "meanings")
     records = (record | {name: tuple(record.get(name, ())) for name in lists} for record in read_lines(folder, "cases"))
     return {record["id"]: Case(**record) for record in records}
 

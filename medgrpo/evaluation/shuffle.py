@@ -43,6 +43,7 @@ def _version(case: Case, number: int) -> Case:
         options=options,
         answer=key,
         findings=(),  # spans of the text as it was
+        meanings=(),
     )
 
 

@@ -15,11 +15,13 @@ from medgrpo.rewards import legacy
 from medgrpo.rewards.citations import quoted_findings, reasoning_score
 from medgrpo.rewards.columns import COLUMNS, case_columns, case_from_columns, cases_from_columns
 from medgrpo.rewards.group import Scale, advantages, total
+from medgrpo.rewards.meanings import FITS, explanations, meaning_score
 from medgrpo.rewards.reading import Completion, Reading, Scored, read, text_of
 from medgrpo.rewards.scores import correctness_score, format_score, length_score, numeric_score, tags_score
 
 __all__ = [
     "COLUMNS",
+    "FITS",
     "PROFILES",
     "REWARDS",
     "RewardFunction",
@@ -29,6 +31,7 @@ __all__ = [
     "case_columns",
     "case_from_columns",
     "explain",
+    "explanations",
     "quoted_findings",
     "total",
 ]
@@ -82,6 +85,7 @@ _SCORES: dict[str, ScoreFunction] = {
     "correctness": correctness_score,
     "numeric": numeric_score,
     "reasoning": reasoning_score,
+    "meaning": meaning_score,
     "length": length_score,
     "legacy_xmlcount": legacy.xmlcount_score,
     "legacy_soft_format": legacy.soft_format_score,
@@ -94,7 +98,15 @@ _SCORES: dict[str, ScoreFunction] = {
 REWARDS: dict[str, RewardFunction] = {name: _function(name, score) for name, score in _SCORES.items()}
 
 PROFILES: dict[str, dict[str, float]] = {
-    "medgrpo": {"format": 0.5, "tags": 0.25, "correctness": 2.0, "numeric": 0.5, "reasoning": 1.0, "length": 0.25},
+    "medgrpo": {
+        "format": 0.5,
+        "tags": 0.25,
+        "correctness": 2.0,
+        "numeric": 0.5,
+        "reasoning": 1.0,
+        "meaning": 0.5,
+        "length": 0.25,
+    },
     "legacy": {
         "legacy_xmlcount": 1.0,
         "legacy_soft_format": 1.0,

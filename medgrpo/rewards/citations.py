@@ -19,7 +19,7 @@ LARGEST_SHARE = 0.7
 MOST_QUOTES = 40
 """Quotes that are read; more than that is no selection."""
 
-_QUOTED = re.compile(r'"([^"]+)"|“([^“”]+)”')
+QUOTED = re.compile(r'"([^"]+)"|“([^“”]+)”')
 _SHORTEST = 3
 
 
@@ -52,8 +52,8 @@ def reasoning_score(reading: Reading, case: Case) -> Scored:
 def _quotes(reasoning: str) -> list[str]:
     """The distinct quoted phrases, normalised; at most one more than is allowed."""
     found: dict[str, None] = {}
-    for match in _QUOTED.finditer(reasoning):
-        quote = _plain(match[1] or match[2])
+    for match in QUOTED.finditer(reasoning):
+        quote = plain(match[1] or match[2])
         if len(quote) >= _SHORTEST:
             found[quote] = None
         if len(found) > MOST_QUOTES:
@@ -66,14 +66,15 @@ def _cited(quotes: list[str], findings: tuple[str, ...]) -> int:
     free = list(quotes)
     cited = 0
     for finding in findings:
-        match = next((quote for quote in free if _supports(quote, finding)), None)
+        match = next((quote for quote in free if supports(quote, finding)), None)
         if match is not None:
             free.remove(match)
             cited += 1
     return cited
 
 
-def _supports(quote: str, finding: str) -> bool:
+def supports(quote: str, finding: str) -> bool:
+    """Whether a quote holds the finding, or half of it or more; both as `plain` gives them."""
     return _occurs(finding, quote) or (2 * len(quote) >= len(finding) and _occurs(quote, finding))
 
 
@@ -98,18 +99,18 @@ def _joins(text: str, cut: int) -> bool:
     return 0 < cut < len(text) and text[cut - 1].isalnum() and text[cut].isalnum()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Case, white space and outer punctuation aside; tags as the prompt shows them."""
     return " ".join(neutralise_tags(text).casefold().split()).strip(" .,;:")
 
 
 @lru_cache(maxsize=1024)
 def _prepared(question: str, findings: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    return _plain(question), tuple(dict.fromkeys(filter(None, map(_plain, findings))))
+    return plain(question), tuple(dict.fromkeys(filter(None, map(plain, findings))))
 
 
 def quoted_findings(reasoning: str, question: str) -> tuple[int, int]:
     """How many phrases a reasoning quotes, and how many of them stand in the question word for word."""
     quotes = _quotes(reasoning)
-    plain = _prepared(question, ())[0]
-    return len(quotes), sum(_occurs(quote, plain) for quote in quotes)
+    told = _prepared(question, ())[0]
+    return len(quotes), sum(_occurs(quote, told) for quote in quotes)

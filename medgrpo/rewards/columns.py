@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from medgrpo.cases import Case, Kind
 
-COLUMNS = ("case_id", "question", "answer", "kind", "aliases", "options", "unit", "tolerance", "findings")
+COLUMNS = ("case_id", "question", "answer", "kind", "aliases", "options", "unit", "tolerance", "findings", "meanings")
 
 
 def case_columns(case: Case) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def case_columns(case: Case) -> dict[str, Any]:
         "unit": case.unit,
         "tolerance": case.tolerance,
         "findings": list(case.findings),
+        "meanings": list(case.meanings),
     }
 
 
@@ -42,6 +43,7 @@ def case_from_columns(row: Mapping[str, Any]) -> Case:
         str(row.get("unit") or ""),
         float(row.get("tolerance") or 0.0),
         tuple(row.get("findings") or ()),
+        tuple(row.get("meanings") or ()),
     )
 
 
@@ -59,6 +61,6 @@ def cases_from_columns(columns: Mapping[str, Sequence[Any]], count: int) -> list
 @lru_cache(maxsize=1024)
 def _case(
     id: str, question: str, answer: str, kind: Kind, aliases: tuple[str, ...], options: str,
-    unit: str, tolerance: float, findings: tuple[str, ...],
+    unit: str, tolerance: float, findings: tuple[str, ...], meanings: tuple[str, ...],
 ) -> Case:  # fmt: skip
-    return Case(id, question, answer, kind, aliases, json.loads(options), unit, tolerance, findings)
+    return Case(id, question, answer, kind, aliases, json.loads(options), unit, tolerance, findings, meanings)

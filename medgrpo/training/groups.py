@@ -22,7 +22,7 @@ RECENT = 40
 """Recorded steps that a search through all of them reads, from the latest back."""
 FLAT = 1e-6
 CORRECT = ("correctness", "legacy_correctness")
-NEEDS_CASE = ("correctness", "numeric", "reasoning", "legacy_correctness")
+NEEDS_CASE = ("correctness", "numeric", "reasoning", "meaning", "legacy_correctness")
 """Rewards that compare with the reference or its findings; the others need the text alone."""
 
 GONE = "The case is no longer in the data as it was then, so the reason cannot be told again."

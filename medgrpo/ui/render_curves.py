@@ -11,7 +11,7 @@ from medgrpo.ui.charts import Frame, Limit, Line, lines, number
 
 SMOOTH = 60
 """Logged steps from which a running mean is drawn over the raw values."""
-ORDER = ("correctness", "reasoning", "numeric", "format", "tags", "length")
+ORDER = ("correctness", "reasoning", "meaning", "numeric", "format", "tags", "length")
 """Rewards from the one that matters most; each keeps its colour in every chart."""
 
 SMALL: tuple[tuple[str, str, str, str], ...] = (
