@@ -19,28 +19,7 @@ _SAYS_SOMETHING = 3
 _END = re.compile(r"[.;!?](?=\s|$)|\n")
 _WORD = re.compile(r"[a-z]{3,}")
 _COMMON = frozenset(
-    [
-        "and",
-        "are",
-        "but",
-        "can",
-        "for",
-        "from",
-        "has",
-        "have",
-        "into",
-        "its",
-        "may",
-        "not",
-        "that",
-        "the",
-        "their",
-        "this",
-        "was",
-        "were",
-        "which",
-        "with",
-    ]
+    "and are but can for from has have into its may not that the their this was were which with".split()  # noqa: SIM905
 )
 
 
