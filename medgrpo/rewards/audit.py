@@ -16,8 +16,8 @@ from medgrpo.parsing import compose, parse
 from medgrpo.rewards import explain, total
 
 Role = Literal["gold", "right", "broken", "wrong", "form"]
-"""gold: the reference completion; right: in form, nothing cited; broken: the right answer, form lost, so worth less
-than gold; wrong: worth less than "right"; form: wrong, and worth at most a third of gold.
+"""gold: the reference completion; right: in form, nothing cited; broken: the right answer, form or explanations lost, so
+worth less than gold; wrong: worth less than "right"; form: wrong, and worth at most a third of gold.
 """
 
 FORM_SHARE = 1 / 3
@@ -30,6 +30,8 @@ _LABELS = (
     "Asthma exacerbation",
 )
 _PLAIN = "The findings fit together and point to one answer."
+_QUOTED = 3
+"""Findings that a plain completion quotes."""
 _FILLER = "It is important to consider every aspect of this case with great care. "
 
 
@@ -164,9 +166,15 @@ def audit_sources(
 
 
 def gold_completion(case: Case) -> str:
-    """A plain completion that deserves the full reward: up to three findings quoted, then the answer."""
-    quoted = " ".join(f'"{finding}" supports this.' for finding in case.findings[:3])
-    return compose(quoted or _PLAIN, Target(case, "", ()).name + ".")
+    """A plain completion that deserves the full reward: up to three findings quoted and explained, then the answer."""
+    quoted = " ".join(f'"{finding}" supports this.' for finding in case.findings[:_QUOTED])
+    explained = _explained(case.findings, case.meanings)
+    return compose(explained or quoted or _PLAIN, Target(case, "", ()).name + ".")
+
+
+def _explained(findings: Sequence[str], meanings: Sequence[str]) -> str:
+    pairs = zip(findings[:_QUOTED], meanings, strict=False)
+    return " ".join(f'"{finding}": {meaning}.' for finding, meaning in pairs)
 
 
 def _totals(texts: Iterable[str], case: Case, profile: str | Mapping[str, float]) -> list[float]:
@@ -278,6 +286,14 @@ def _outside(t: Target) -> Iterable[str]:
     yield f"{compose(t.reasoning, t.answer)}\n{t.reasoning}"
 
 
+def _exchanged(t: Target) -> Iterable[str]:
+    """The right answer, with each quoted finding explained by what another one means."""
+    meanings = t.case.meanings
+    if len(set(meanings)) > 1:
+        others = [next(m for m in meanings[i:] + meanings[:i] if m != own) for i, own in enumerate(meanings)]
+        yield compose(_explained(t.case.findings, others), t.answer)
+
+
 def _form_alone(t: Target) -> Iterable[str]:
     return (compose(_PLAIN, wrong) for wrong in t.wrong[:4])
 
@@ -289,6 +305,7 @@ ATTACKS = (
     Attack("reasoning outside its block", "broken", _outside),
     Attack("truncated at every tenth", "broken", lambda t: [t.gold[: len(t.gold) * k // 10] for k in range(10)]),
     Attack("10 kB of filler around gold", "broken", lambda t: [compose(_FILLER * 140 + t.reasoning, t.answer)]),
+    Attack("explanations exchanged", "broken", _exchanged),
     Attack("well-formed but wrong", "form", _form_alone),
     Attack("wrong, findings cited", "wrong", lambda t: [compose(t.reasoning, wrong) for wrong in t.wrong[:4]]),
     Attack("empty blocks", "form", lambda t: [compose("", ""), compose(" \u200b", "\u200b"), compose(".", ".")]),

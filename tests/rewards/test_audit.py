@@ -1,15 +1,19 @@
 """The audit passes for the profile we train with, and fails for the controls and the seed's rewards."""
 
+from dataclasses import replace
+
 import pytest
 
 from medgrpo.cases import Case
 from medgrpo.parsing import compose, parse
-from medgrpo.rewards.audit import ATTACKS, audit, gold_completion
+from medgrpo.rewards import PROFILES
+from medgrpo.rewards.audit import ATTACKS, Target, audit, gold_completion
 
 QUESTION = "{} There is a friction rub. She had a cold two weeks ago. She works in an office. Blood pressure is normal."
 CASES = [
     Case("d1", QUESTION.format("A woman has sharp pain."), "Acute pericarditis", "diagnosis", ("pericarditis",),
-    findings=("sharp pain", "friction rub")),
+    findings=("sharp pain", "friction rub"),
+    meanings=("pain from inflamed pericardium is sharp", "a rub is heard in most patients with pericarditis")),
     Case("d2", "A man has a hot, red big toe.", "Gout", "diagnosis", findings=("hot, red big toe",)),
     Case("d3", "A woman is short of breath.", "Pulmonary embolism", "diagnosis", ("PE",)),
     Case("c1", "Which drug?", "B", "choice", options={"A": "Aspirin", "B": "Heparin", "C": "Warfarin", "D": "Insulin"}),
@@ -36,8 +40,9 @@ def test_it_passes_on_all_cases_together_and_says_so() -> None:
 
 
 def test_demonstrations_are_the_gold() -> None:
+    told = gold_completion(CASES[0])
     long = compose(
-        '"sharp pain" and "friction rub" fit. ' + "It is so. " * 20, "Acute pericarditis. Next: ECG and troponin."
+        parse(told, final=True).reasoning + " It is so." * 20, "Acute pericarditis. Next: ECG and troponin."
     )
     assert audit(CASES, "medgrpo", [(CASES[0], long)]).passed
     report = audit([CASES[0]], "medgrpo", [(CASES[0], "The answer is gout.")])
@@ -73,6 +78,29 @@ def test_weights_that_pay_for_the_form_fail() -> None:
 
 def test_no_cases_is_no_pass() -> None:
     assert not audit([], "medgrpo").passed
+
+
+def test_exchanged_explanations_are_tried_where_there_are_two_different_ones() -> None:
+    case = CASES[0]
+    (attack,) = [attack for attack in ATTACKS if attack.name == "explanations exchanged"]
+    (text,) = attack.write(Target(case, gold_completion(case), ()))
+    first, second = case.meanings
+    assert parse(text, final=True).reasoning == f'"sharp pain": {second}. "friction rub": {first}.'
+    assert parse(text, final=True).answer == parse(gold_completion(case), final=True).answer
+    for meanings in ((), (first, first)):
+        same = replace(case, meanings=meanings)
+        assert list(attack.write(Target(same, gold_completion(same), ()))) == []
+    assert "explanations exchanged" not in {row.name for row in audit(CASES[1:]).rows}
+
+
+def test_a_profile_that_does_not_read_explanations_fails_where_they_are_exchanged() -> None:
+    report = audit(CASES[:1], PROFILES["medgrpo"] | {"meaning": 0.0})
+    assert str(report) == "explanations exchanged: PAYS TOO MUCH in 1 of 1 case."
+
+
+def test_the_plain_gold_completion_explains_the_findings_it_quotes() -> None:
+    assert '"friction rub": a rub is heard in most patients with pericarditis.' in gold_completion(CASES[0])
+    assert '"hot, red big toe" supports this.' in gold_completion(CASES[1])
 
 
 @pytest.mark.parametrize("case", [*CASES, OPEN], ids=lambda case: str(case.id))

@@ -112,6 +112,14 @@ def test_gold_in_form_earns_everything_that_applies(source: str) -> None:
         assert scores["correctness"] == scores["format"] == 1.0
         assert (scores["numeric"] is None) == (case.kind != "numeric")
         assert (scores["reasoning"] is None) == (not case.findings)
+        assert (scores["meaning"] is None) == (not case.meanings)
+
+
+@pytest.mark.parametrize("split", [*SPLITS, "practice"])
+def test_every_vignette_says_what_its_findings_mean(split: str) -> None:
+    for case in load_cases("casebook", split):
+        assert len(case.meanings) == len(case.findings) > 0, case.id
+        assert explain(gold_completion(case), case, {"meaning": 1.0})[0].value == 1.0, case.id
 
 
 @pytest.mark.parametrize("source", SOURCES)
