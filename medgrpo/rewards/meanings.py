@@ -43,11 +43,11 @@ def meaning_score(reading: Reading, case: Case) -> Scored:
 
 
 def explanations(reasoning: str, case: Case) -> list[float]:
-    """For each quoted finding that is explained, how well the explanation fits it, in [0, 1].
+    """For each quoted finding that is explained, how well the explanation fits it, in [0, 1]; none without `case.meanings`.
 
     A finding is explained once: saying it again counts as an explanation that does not fit.
     """
-    told = _told(case.findings, case.meanings)
+    told = _told(case.findings, case.meanings) if case.meanings else ()
     used: set[int] = set()
     fits: list[float] = []
     for number, match in enumerate(QUOTED.finditer(reasoning)):

@@ -18,6 +18,8 @@ QUESTION = (
 DIAGNOSIS = Case(
     "d", QUESTION, "Acute pericarditis", "diagnosis", ("pericarditis",),
     findings=("sharp chest pain that eases on leaning forward", "friction rub", "a cold two weeks ago"),
+    meanings=("pain that depends on posture suggests an inflamed pericardium",
+              "roughened layers scrape against each other with every beat", "viral infections often precede the illness"),
 )  # fmt: skip
 CHOICE = Case("c", "Which drug?", "B", "choice", options={"A": "Aspirin", "B": "Heparin", "C": "Warfarin"})
 NUMERIC = Case("n", "Na 140, Cl 104, HCO3 22: anion gap?", "14", "numeric", unit="mmol/L", tolerance=0.5)
@@ -25,7 +27,9 @@ OPEN = Case("o", "Why?", "Lack of oxygen", "open", ("hypoxia",))
 CASES = (DIAGNOSIS, CHOICE, NUMERIC, OPEN)
 GOLD = {
     "d": compose(
-        '"Sharp  chest pain that eases on leaning forward" and a “friction rub” fit.', "Acute pericarditis. Next: ECG."
+        '"Sharp  chest pain that eases on leaning forward" stands out: pain that depends on posture suggests an inflamed '
+        "pericardium. With a “friction rub” the roughened layers scrape against each other with every beat.",
+        "Acute pericarditis. Next: ECG.",
     ),
     "c": compose("It needs no monitoring.", "B: Heparin"),
     "n": compose("140 - 104 - 22.", "14 mmol/L"),
@@ -50,6 +54,7 @@ def test_gold_in_form_earns_every_reward_that_applies(case: Case) -> None:
     assert {value for value in scores.values() if value is not None} == {1.0}
     assert (scores["numeric"] is None) == (case.kind != "numeric")
     assert (scores["reasoning"] is None) == (not case.findings)
+    assert (scores["meaning"] is None) == (not case.meanings)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +199,7 @@ def test_form_can_never_outweigh_correctness() -> None:
     weights = PROFILES["medgrpo"]
     assert weights["format"] + weights["tags"] < weights["correctness"]
     assert 3 * (weights["format"] + weights["tags"]) <= weights["format"] + weights["tags"] + weights["correctness"]
-    assert weights["reasoning"] + weights["length"] < weights["correctness"]
+    assert weights["reasoning"] + weights["meaning"] + weights["length"] < weights["correctness"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.kind))
@@ -203,12 +208,7 @@ def test_columns_survive_the_round_trip(case: Case) -> None:
     assert tuple(row) == COLUMNS
     assert isinstance(row["options"], str)
     back = case_from_columns(json.loads(json.dumps(row)) | {"source": "ignored"})
-    assert (back.id, back.answer, dict(back.options), back.findings) == (
-        case.id,
-        case.answer,
-        dict(case.options),
-        case.findings,
-    )
+    assert back == case
 
 
 def test_missing_columns_get_defaults_and_wrong_lengths_a_remedy() -> None:

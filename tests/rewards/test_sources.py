@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medgrpo.cases import Case
-from medgrpo.data import GENERATED, load_cases, load_demonstrations
+from medgrpo.data import GENERATED, PRACTICE, load_cases, load_demonstrations
 from medgrpo.data.demonstrations import in_form
 from medgrpo.data.files import SPLITS, read_file
 from medgrpo.data.hub import ADAPTERS, load_hub
@@ -115,9 +115,9 @@ def test_gold_in_form_earns_everything_that_applies(source: str) -> None:
         assert (scores["meaning"] is None) == (not case.meanings)
 
 
-@pytest.mark.parametrize("split", [*SPLITS, "practice"])
-def test_every_vignette_says_what_its_findings_mean(split: str) -> None:
-    for case in load_cases("casebook", split):
+@pytest.mark.parametrize(("source", "split"), [*(("casebook", split) for split in SPLITS), (PRACTICE, "train")])
+def test_every_vignette_says_what_its_findings_mean(source: str, split: str) -> None:
+    for case in load_cases(source, split):
         assert len(case.meanings) == len(case.findings) > 0, case.id
         assert explain(gold_completion(case), case, {"meaning": 1.0})[0].value == 1.0, case.id
 

@@ -12,6 +12,7 @@ import yaml
 
 from medgrpo.engines.shapes import KNOWN, shape_of
 from medgrpo.errors import SettingsError
+from medgrpo.rewards import PROFILES as REWARD_PROFILES
 from medgrpo.training import presets
 from medgrpo.training.config import Problem, RunConfig, parse_config, problems
 from medgrpo.training.engine_room import EngineRoom, needs_engine_room
@@ -70,7 +71,7 @@ def test_the_smoke_run_passes_with_audit_and_estimate(tmp_path: Path) -> None:
         ({"training__per_device_train_batch_size": 6}, "training.per_device_train_batch_size", "divide", 8),
         ({"rewards__profile": "medgpro"}, "rewards.profile", "no such profile", "medgrpo"),
         ({"rewards__weights": {"corectness": 1}}, "rewards.weights.corectness", "did you mean correctness", None),
-        ({"rewards__weights": dict.fromkeys(("format", "tags", "correctness", "numeric", "reasoning", "length"), 0)},
+        ({"rewards__weights": dict.fromkeys(REWARD_PROFILES["medgrpo"], 0)},
          "rewards.weights", "nothing would be learned", {}),
         ({"rewards__weights": {"format": 50}}, "rewards.weights", "audit", {}),
         ({"rewards__profile": "format_only"}, "rewards.profile", "audit", "medgrpo"),

@@ -78,6 +78,7 @@ def test_only_what_differs_is_listed(tmp_path: Path) -> None:
         "rewards.weights.correctness": ("2", "–"),
         "rewards.weights.numeric": ("0.5", "–"),
         "rewards.weights.reasoning": ("2", "–"),
+        "rewards.weights.meaning": ("0.5", "–"),
         "rewards.weights.length": ("0.25", "–"),
     }
     assert differences(one, one) == []

@@ -59,6 +59,7 @@ def steady(count: int, **changes: float | Callable[[int], float]) -> list[dict[s
         "rewards/correctness/mean": lambda step: 0.3 + 0.6 * step / count,
         "rewards/numeric/mean": 0.5,
         "rewards/reasoning/mean": 0.6,
+        "rewards/meaning/mean": 0.5,
         "rewards/length/mean": 0.0,
         "entropy": 0.3,
         "learning_rate": 1e-5,

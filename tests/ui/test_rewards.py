@@ -57,7 +57,7 @@ def test_a_group_uses_the_weights_and_the_trainers_arithmetic(first):
     title, case, gold = first
     made = attempts(case, gold)
     texts = [made["Gold"], made["Form, wrong answer"], "", made["Rambling"]]
-    weights = [1.0, 0.0, 3.0, 0.0, 0.0, 0.0]
+    weights = [1.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0]
     chosen = dict(zip(rewards_tab.WEIGHTS, weights, strict=True))
     totals = [total(explain(text, case, chosen)) for text in texts if text]
     shown = rewards_tab.compare_group(title, texts, weights)
