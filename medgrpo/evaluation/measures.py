@@ -17,7 +17,7 @@ from medgrpo.data.scope import ALIASES, ANSWER
 from medgrpo.intervals import wilson
 from medgrpo.matching import match
 from medgrpo.parsing import Sections, parse
-from medgrpo.rewards import quoted_findings
+from medgrpo.rewards import FITS, explanations, quoted_findings
 
 RUN = 8
 """Words in a row that stand in the question too before they count as copied; a quoted finding is rarely longer."""
@@ -46,6 +46,8 @@ class Result:
         named: for a wrong diagnosis the condition of the knowledge base it names, "" if none or several.
         declined: the answer says that the case is outside what the model was trained for.
         choice: text of the option that was chosen, for multiple choice.
+        explained, fitting: explanations of quoted findings in the reasoning, and how many of them fit their finding
+            (`FITS`); 0 where the case doesn't say what its findings mean.
     """
 
     case_id: str
@@ -67,6 +69,8 @@ class Result:
     named: str = ""
     declined: bool = False
     choice: str = ""
+    explained: int = 0
+    fitting: int = 0
 
     @property
     def strict(self) -> bool | None:
@@ -101,6 +105,7 @@ def judge(
     sections = parse(text, final=True)
     verdict = match(sections.answer, case)
     cited, real = quoted_findings(sections.reasoning, case.question)
+    fits = explanations(sections.reasoning, case)
     diagnosis = case.kind == "diagnosis"
     return Result(
         case_id=case.id,
@@ -122,6 +127,8 @@ def judge(
         named=named_condition(sections.answer) if diagnosis and verdict.correct is False else "",
         declined=diagnosis and declines(sections.answer),
         choice=chosen_option(sections.answer, case) if case.kind == "choice" else "",
+        explained=len(fits),
+        fitting=sum(fit >= FITS for fit in fits),
     )
 
 

@@ -23,9 +23,10 @@ MEASURES: dict[str, tuple[str, str]] = {
     "copied": ("copied", "reasoning or answer is mostly text of the question"),
     "declined": ("declined", "says that the case is outside what was trained"),
     "real_citations": ("citations real", "quotations that stand in the case; interval over cases"),
+    "explanations_fit": ("explanations fit", "what is said of a quoted finding is what it means; interval over cases"),
 }
 """Field of `Summary` -> heading and what it counts, in the order in which they are shown."""
-SOMETIMES = ("majority_at_k", "consistency")
+SOMETIMES = ("majority_at_k", "consistency", "explanations_fit")
 """Shown only where an arm has them."""
 COLOURS = {"control": "#9ca3af", "base": "#64748b", "sft": "#5fada5", "grpo": "#0f766e"}
 

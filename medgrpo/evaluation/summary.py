@@ -5,7 +5,7 @@ several times (seeds, permuted options) the strict accuracy is pass@1, the mean 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ class Summary:
         truncated, several, copied, declined: cut off, hedged or listed, copied from the question, said to be out of scope.
         real_citations: quotations that stand in the case; of_cited ones, interval over cases.
         mean_citations: real quotations of an answer.
+        explanations_fit: explanations of quoted findings that fit their finding, interval over cases; empty where no
+            case says what its findings mean.
         consistency: cases whose permuted versions all got the same option chosen; empty without permutations.
         mean_tokens: length of an answer.
     """
@@ -45,6 +47,7 @@ class Summary:
     declined: Share
     real_citations: Share
     mean_citations: float
+    explanations_fit: Share
     consistency: Share
     mean_tokens: float
     by_condition: dict[str, Share]
@@ -60,7 +63,6 @@ def summarise(results: Sequence[Result]) -> Summary:
     judged = [r for r in results if r.correct is not None]
     strict = share((r.case, bool(r.strict)) for r in judged)
     several_answers = len(judged) > len({r.case for r in judged})
-    real = ((r.case, flag) for r in results for flag in [True] * r.real + [False] * (r.cited - r.real))
     return Summary(
         cases=len({r.case for r in results}),
         answers=len(results),
@@ -75,13 +77,19 @@ def summarise(results: Sequence[Result]) -> Summary:
         several=share((r.case, r.several) for r in results),
         copied=share((r.case, r.copied) for r in results),
         declined=share((r.case, r.declined) for r in results),
-        real_citations=share(real),
+        real_citations=share(_flags((r.case, r.real, r.cited) for r in results)),
         mean_citations=_mean(r.real for r in results),
+        explanations_fit=share(_flags((r.case, r.fitting, r.explained) for r in results)),
         consistency=share(consistent(results).items()),
         mean_tokens=_mean(r.tokens for r in results),
         by_condition=_strict_by(judged, lambda r: r.condition),
         by_group=_strict_by(judged, lambda r: r.group),
     )
+
+
+def _flags(counts: Iterable[tuple[str, int, int]]) -> Iterator[tuple[str, bool]]:
+    """(case, hits, of) as one flag each."""
+    return ((case, i < hits) for case, hits, of in counts for i in range(of))
 
 
 def _mean(numbers: Iterable[float]) -> float:

@@ -1,17 +1,19 @@
 """A whole evaluation over an engine that answers in form: arms, joined arms, controls, report, pack."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from counting import Counting
 
 from medgrpo.cli import main
+from medgrpo.data import load_demonstrations
 from medgrpo.engines import BASE, Engine, Sampling
 from medgrpo.errors import RunError, SettingsError
-from medgrpo.evaluation.arms import Plan, pack, run_plan
-from medgrpo.evaluation.folder import read_evaluation, read_lines
-from medgrpo.evaluation.report import paired_sentence
+from medgrpo.evaluation.arms import Plan, collect, pack, run_plan
+from medgrpo.evaluation.folder import read_evaluation, read_lines, write_lines
+from medgrpo.evaluation.report import paired_sentence, write_report
 from medgrpo.evaluation.summary import Paired
 
 
@@ -75,6 +77,29 @@ def test_verdicts_in_the_folder_follow_the_matcher_of_today(tmp_path: Path) -> N
     whys = {record["case_id"]: record["why"] for record in read_lines(tmp_path / "grpo", "results")}
     assert whys.pop("another/case") == "old"
     assert "old" not in whys.values()
+
+
+def test_answers_kept_from_before_meanings_were_known_are_judged_by_them(tmp_path: Path) -> None:
+    plan = Plan(tmp_path, limit=4, arms=("grpo", "base"))
+    run_plan(plan, opened)
+    gold = {case.id: text for case, text in load_demonstrations("casebook", "test", 4)}
+    new = ("meanings", "explained", "fitting")
+    for folder, name in ((tmp_path, "cases"), (tmp_path / "grpo", "results")):
+        records = read_lines(folder, name)
+        older = [{key: value for key, value in record.items() if key not in new} for record in records]
+        write_lines(folder, name, [each | ({"text": gold[each["case_id"]]} if "text" in each else {}) for each in older])
+
+    write_report(collect(tmp_path), tmp_path)
+    assert "explanations fit" not in (tmp_path / "report.md").read_text()
+    assert json.loads((tmp_path / "scoreboard.json").read_text())["arms"]["GRPO"]["explanations_fit"]["of"] == 0
+
+    run_plan(replace(plan, arms=()), opened)
+    record = json.loads((tmp_path / "scoreboard.json").read_text())["arms"]
+    assert record["GRPO"]["explanations_fit"]["hits"] == record["GRPO"]["explanations_fit"]["of"] >= 8
+    head, _, base, grpo = (tmp_path / "report.md").read_text().splitlines()[2:6]
+    column = head.split(" | ").index("explanations fit")
+    assert base.split(" | ")[column] == "–"
+    assert grpo.split(" | ")[column].startswith("100.0 % (")
 
 
 def test_controls_are_arms_too(tmp_path: Path) -> None:

@@ -73,6 +73,19 @@ def test_cases_are_kept_as_they_were_asked(tmp_path: Path) -> None:
         keep_cases(tmp_path, [replace(CASE, question="A cold toe.")])
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_cases_kept_before_meanings_were_known_get_them(tmp_path: Path, packed: bool) -> None:
+    older = {name: value for name, value in vars(CASE).items() if name != "meanings"}
+    write_lines(tmp_path, "cases", [older, older | {"id": "c/test/note/2"}], packed)
+    told = replace(CASE, meanings=("the big toe is the classic site",))
+    keep_cases(tmp_path, [CASE])
+    assert {case.meanings for case in read_cases(tmp_path).values()} == {()}
+    keep_cases(tmp_path, [told])
+    assert read_cases(tmp_path) == {CASE.id: told, "c/test/note/2": replace(CASE, id="c/test/note/2")}
+    keep_cases(tmp_path, [CASE])  # as asked by someone who doesn't know them
+    assert read_cases(tmp_path)[CASE.id] == told
+
+
 def test_kinds_of_arms() -> None:
     assert kind_of("SFT", {"variant": "grpo"}) == "sft"
     assert kind_of("GRPO from SFT 300", {"variant": "grpo"}) == "grpo"

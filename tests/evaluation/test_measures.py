@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from medgrpo.cases import Case
@@ -30,6 +32,18 @@ def test_a_right_answer_without_the_form_is_lenient_not_strict() -> None:
 def test_a_quotation_counts_as_real_only_if_it_stands_in_the_case() -> None:
     assert (judge(CASE, RIGHT).cited, judge(CASE, RIGHT).real) == (1, 1)
     assert (judge(CASE, WRONG).cited, judge(CASE, WRONG).real) == (1, 0)
+
+
+def test_explanations_are_counted_where_the_case_says_what_its_findings_mean() -> None:
+    findings = ("crushing chest pain", "sweating")
+    meanings = ("pressure in the middle of the chest is typical of ischaemia", "a cold sweat is a sign of a failing heart")
+    case = replace(CASE, findings=findings, meanings=meanings)
+    text = compose(f'"{findings[0]}": {meanings[0]}. "{findings[1]}": {meanings[0]}. "sweating" fits.', "Gout")
+    told = judge(case, text)
+    assert (told.explained, told.fitting) == (2, 1)
+    silent = judge(CASE, text)
+    assert (silent.explained, silent.fitting) == (0, 0)
+    assert (silent.cited, silent.real) == (told.cited, told.real) == (2, 2)
 
 
 def test_an_answer_that_names_several_conditions_is_counted_as_such() -> None:
@@ -81,6 +95,8 @@ def test_the_chosen_option_is_its_text() -> None:
 def test_a_record_is_read_back_and_a_newer_field_is_left_out() -> None:
     result = judge(CASE, RIGHT, seed=3, tokens=12)
     assert Result.of(result.record() | {"new": 1}) == result
+    older = {name: value for name, value in result.record().items() if name not in ("explained", "fitting")}
+    assert Result.of(older) == result
     with pytest.raises(TypeError):
         Result.of({"case_id": "1"})
 

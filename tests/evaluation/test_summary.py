@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from medgrpo.cases import Case
@@ -24,6 +26,15 @@ def test_the_summary_counts_what_it_says() -> None:
     assert list(summary.by_condition) == ["Acute myocardial infarction"]
     assert summary.majority_at_k.of == summary.consistency.of == 0
     assert (summary.unjudged, summary.answers) == (0, 4)
+
+
+def test_explanations_that_fit_are_a_share_with_an_interval_over_cases() -> None:
+    """Four cases of two equal flags count as three flags, as in `test_flags_of_one_case_are_one_cluster`."""
+    results = [replace(judge(case(i), RIGHT), explained=2, fitting=2 * (i % 2)) for i in range(4)]
+    fit = summarise([*results, judge(case(4), RIGHT)]).explanations_fit
+    assert (fit.hits, fit.of) == (4, 8)
+    assert (round(fit.low, 3), round(fit.high, 3)) == (0.125, 0.875)
+    assert summarise([judge(case(1), RIGHT)]).explanations_fit.of == 0
 
 
 def test_what_cannot_be_judged_is_in_no_accuracy() -> None:

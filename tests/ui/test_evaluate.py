@@ -89,6 +89,18 @@ def test_the_chart_shows_what_the_files_say(settings):
     assert "casebook, hard split, 90 cases" in shown
 
 
+def test_explanations_are_a_column_where_an_arm_has_any(settings):
+    assert "explanations fit" not in render_evaluate.table(pick(settings))
+    folder = settings.runs / "evaluations" / "first" / "grpo"
+    results = [replace(result, explained=2, fitting=1) for result in read_results(folder)]
+    write_lines(folder, "results", [result.record() for result in results], packed=True)
+    shown = render_evaluate.table(pick(settings))
+    assert ">explanations fit</th>" in shown
+    row = shown[shown.index("GRPO</th>") :]
+    assert "<td>50.0 %<small>" in row
+    assert "what is said of a quoted finding is what it means" in shown
+
+
 def test_filters_count_only_what_they_leave(settings):
     choice = pick(settings, condition="Sepsis", register="note")
     assert {len(arm.results) for arm in choice.arms} == {15}
