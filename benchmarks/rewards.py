@@ -23,6 +23,11 @@ GOAL = 10_000
 RESULT = Path(__file__).parent / "results" / "rewards.json"
 
 FINDINGS = ("sharp chest pain that eases on leaning forward", "a friction rub", "a cold two weeks ago")
+MEANINGS = (
+    "pain that depends on posture suggests an inflamed pericardium",
+    "roughened layers scrape against each other with every beat",
+    "viral infections often precede the illness",
+)
 ANSWERS = (
     "Acute pericarditis. Next: 12-lead ECG, troponin and echocardiography.",
     "The most likely diagnosis is acute pericarditis, given the positional pain and the rub.",
@@ -44,6 +49,7 @@ def cases() -> list[Case]:
             "diagnosis",
             ("pericarditis",),
             findings=FINDINGS,
+            meanings=MEANINGS,
         )
         for age in range(20, 84)
     ]
@@ -51,7 +57,8 @@ def cases() -> list[Case]:
 
 def completion(number: int) -> str:
     """A well-formed completion of about `SIZE` characters; every one is different."""
-    quotes = " ".join(f'"{finding}" fits.' for finding in FINDINGS[: 1 + number % 3])
+    told = list(zip(FINDINGS, MEANINGS, strict=True))[: 1 + number % 3]
+    quotes = " ".join(f'"{finding}" stands out: {meaning}.' for finding, meaning in told)
     filler = f"Step {number}: weighing the findings against the alternatives. "
     reasoning = (quotes + " " + filler * (SIZE // len(filler)))[: SIZE - 160]
     return compose(reasoning, ANSWERS[number % len(ANSWERS)])

@@ -7,6 +7,7 @@ of the sentence after the quote, or what follows a colon there. The two are comp
 
 import re
 from functools import lru_cache
+from itertools import islice
 
 from medgrpo.cases import Case
 from medgrpo.rewards.citations import ENOUGH, MOST_QUOTES, QUOTED, plain, supports
@@ -48,15 +49,15 @@ def explanations(reasoning: str, case: Case) -> list[float]:
     A finding is explained once: saying it again counts as an explanation that does not fit.
     """
     told = _told(case.findings, case.meanings) if case.meanings else ()
+    quotes = list(islice(QUOTED.finditer(reasoning), MOST_QUOTES + 1))
+    ends = [*(match.start() for match in quotes[1:]), len(reasoning)]
     used: set[int] = set()
     fits: list[float] = []
-    for number, match in enumerate(QUOTED.finditer(reasoning)):
-        if number > MOST_QUOTES:
-            break
+    for match, end in zip(quotes[:MOST_QUOTES], ends, strict=False):
         quote = plain(match[1] or match[2])
         about = [i for i, (finding, _) in enumerate(told) if supports(quote, finding)]
-        said = _stems(_rest(reasoning, match.end()))
-        if not about or len(said) < _SAYS_SOMETHING:
+        said = _stems(_rest(reasoning, match.end(), end)) if about else frozenset()
+        if len(said) < _SAYS_SOMETHING:
             continue
         best = max(about, key=lambda i: (i not in used, _dice(said, told[i][1])))
         fits.append(0.0 if best in used else _dice(said, told[best][1]))
@@ -64,11 +65,10 @@ def explanations(reasoning: str, case: Case) -> list[float]:
     return fits
 
 
-def _rest(reasoning: str, start: int) -> str:
-    """The sentence from there to its end or the next quote; only what follows a colon, if there is one."""
-    ends = (_END.search(reasoning, start), QUOTED.search(reasoning, start))
-    end = min((match.start() for match in ends if match), default=len(reasoning))
-    lead, colon, said = reasoning[start:end].partition(":")
+def _rest(reasoning: str, start: int, end: int) -> str:
+    """The sentence that goes on at `start`, up to `end` at most; only what follows a colon, if there is one."""
+    stop = _END.search(reasoning, start, end)
+    lead, colon, said = reasoning[start : stop.start() if stop else end].partition(":")
     return said if colon else lead
 
 

@@ -87,7 +87,9 @@ def test_answers_kept_from_before_meanings_were_known_are_judged_by_them(tmp_pat
     for folder, name in ((tmp_path, "cases"), (tmp_path / "grpo", "results")):
         records = read_lines(folder, name)
         older = [{key: value for key, value in record.items() if key not in new} for record in records]
-        write_lines(folder, name, [each | ({"text": gold[each["case_id"]]} if "text" in each else {}) for each in older])
+        write_lines(
+            folder, name, [each | ({"text": gold[each["case_id"]]} if "text" in each else {}) for each in older]
+        )
 
     write_report(collect(tmp_path), tmp_path)
     assert "explanations fit" not in (tmp_path / "report.md").read_text()

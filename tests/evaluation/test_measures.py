@@ -36,7 +36,10 @@ def test_a_quotation_counts_as_real_only_if_it_stands_in_the_case() -> None:
 
 def test_explanations_are_counted_where_the_case_says_what_its_findings_mean() -> None:
     findings = ("crushing chest pain", "sweating")
-    meanings = ("pressure in the middle of the chest is typical of ischaemia", "a cold sweat is a sign of a failing heart")
+    meanings = (
+        "pressure in the middle of the chest is typical of ischaemia",
+        "a cold sweat is a sign of a failing heart",
+    )
     case = replace(CASE, findings=findings, meanings=meanings)
     text = compose(f'"{findings[0]}": {meanings[0]}. "{findings[1]}": {meanings[0]}. "sweating" fits.', "Gout")
     told = judge(case, text)

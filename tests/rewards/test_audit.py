@@ -41,9 +41,7 @@ def test_it_passes_on_all_cases_together_and_says_so() -> None:
 
 def test_demonstrations_are_the_gold() -> None:
     told = gold_completion(CASES[0])
-    long = compose(
-        parse(told, final=True).reasoning + " It is so." * 20, "Acute pericarditis. Next: ECG and troponin."
-    )
+    long = compose(parse(told, final=True).reasoning + " It is so." * 20, "Acute pericarditis. Next: ECG and troponin.")
     assert audit(CASES, "medgrpo", [(CASES[0], long)]).passed
     report = audit([CASES[0]], "medgrpo", [(CASES[0], "The answer is gout.")])
     assert not report.passed
