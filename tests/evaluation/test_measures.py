@@ -41,7 +41,9 @@ def test_explanations_are_counted_where_the_case_says_what_its_findings_mean() -
         "a cold sweat is a sign of a failing heart",
     )
     case = replace(CASE, findings=findings, meanings=meanings)
-    text = compose(f'"{findings[0]}": {meanings[0]}. "{findings[1]}": {meanings[0]}. "sweating" fits.', "Gout")
+    text = compose(
+        f'"{findings[0]}": {meanings[0]}. "{findings[1]}": a sign of cold and damp rooms. "sweating" fits.', "Gout"
+    )
     told = judge(case, text)
     assert (told.explained, told.fitting) == (2, 1)
     silent = judge(CASE, text)

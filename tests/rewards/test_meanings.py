@@ -8,6 +8,7 @@ from medgrpo.cases import Case
 from medgrpo.parsing import compose
 from medgrpo.rewards import FITS, explain, explanations
 from medgrpo.rewards.audit import gold_completion
+from medgrpo.rewards.citations import MOST_QUOTES
 
 QUESTION = (
     "A 45-year-old woman has sharp chest pain that eases on leaning forward. There is a friction rub. She had a cold two "
@@ -101,8 +102,11 @@ def test_a_quote_of_two_findings_explains_one_of_them() -> None:
 
 
 def test_quotes_beyond_the_limit_are_not_read() -> None:
-    many = " ".join(f'"two dogs" {number}.' for number in range(60))
-    assert explanations(f"{many} {QUOTED}: {RUB}.", CASE) == []
+    def after(count: int) -> list[float]:
+        return explanations('"two dogs" bark. ' * count + f"{QUOTED}: {RUB}.", CASE)
+
+    assert after(MOST_QUOTES - 1) == [1.0]
+    assert after(MOST_QUOTES) == after(10 * MOST_QUOTES) == []
 
 
 def test_it_does_not_apply_without_meanings_and_needs_the_form() -> None:
