@@ -234,7 +234,7 @@ def memory_watched(every: float = 0.5) -> Iterator[list[float]]:
 
     def watch() -> None:
         while not over.wait(every):
-            now = [float(line) / 1024 for line in _nvidia("memory.used")]
+            now = used_memory()
             peak[:] = [max(pair) for pair in zip(now, peak or now, strict=True)]
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -244,6 +244,16 @@ def memory_watched(every: float = 0.5) -> Iterator[list[float]]:
     finally:
         over.set()
         thread.join()
+
+
+def used_memory() -> list[float]:
+    """Memory in use on each GPU that this process may see, in GiB."""
+    return [float(line) / 1024 for line in _nvidia("memory.used")]
+
+
+def total_memory() -> list[float]:
+    """Memory of each GPU that this process may see, in GiB."""
+    return [float(line) / 1024 for line in _nvidia("memory.total")]
 
 
 def visible(places: str) -> str:
