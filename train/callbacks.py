@@ -4,12 +4,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from medgrpo.errors import RunError
 from medgrpo.training.recording import append_metrics
 from train.launch import Attempt
 from train.processes import is_first
 
+LOST = 5
+"""Steps in a row whose gradient is not a number before the run ends."""
 SHOWN = {"reward": "reward", "rewards/correctness/mean": "correct", "rewards/format/mean": "format", "loss": "loss"}
 
 
@@ -31,6 +35,7 @@ class RunCallback(TrainerCallback):
         self._every = every
         self._step_began = 0.0
         self._step_time = 0.0
+        self._lost = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -47,6 +52,26 @@ class RunCallback(TrainerCallback):
         if self._generates and (self._first or state.global_step % self._generates == 0):
             self._attempt.status.update(phase="generating")  # until a reward is called
         self._first = False
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave out a step whose gradient is not a number: one such step makes every weight not a number for good."""
+        if args.fp16:  # its scaler leaves such steps out itself, and meets some while it looks for its scale
+            return
+        gradients = [each.grad for each in kwargs["model"].parameters() if each.grad is not None]
+        if not gradients or torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            self._lost = 0
+            return
+        self._lost += 1
+        if self._lost == LOST:
+            raise RunError(
+                f"The gradient was not a number in {LOST} steps in a row: lower training.learning_rate, or set precision: "
+                "fp32, and start again."
+            )
+        for each in kwargs["model"].parameters():
+            each.grad = None
+        self._attempt.note(f"Step {state.global_step + 1} was left out, because its gradient is not a number.")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._step_time = time.perf_counter() - self._step_began

@@ -73,7 +73,10 @@ OFFLINE = {
 
 
 def parser(program: str, description: str | None, cpu: bool = False) -> argparse.ArgumentParser:
-    """Arguments that all programs take, and `--cpu` for those that a CPU can run."""
+    """Arguments that all programs take, and `--cpu` for those that a CPU can run. From here on SIGTERM ends a program as
+    an error does, so that servers and runs it started don't stay on the GPU.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.gpu.{program}", description=description)
     made.add_argument("--gguf", type=Path, help="GGUF file of a Qwen2.5 model, for its tokenizer (default: SmolLM2's)")
     made.add_argument("--work", type=Path, default=Path("/tmp/medgrpo-gpu"), help="folder for models, runs and logs")
@@ -329,6 +332,7 @@ def publish(
     Args:
         rows: of the table; all have the same keys.
         ratios: what is compared -> (value, ">=" or "<=", the value to reach or None).
+        more: further fields of the file; `machine` if it was another one.
     """
     heads = list(rows[0])
     lines = [f"\n## {title}", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
@@ -341,8 +345,8 @@ def publish(
     print("\n".join(lines), flush=True)
     scale = scale_of(options)
     chosen = {name: value.name if isinstance(value, Path) else value for name, value in vars(options).items()}
-    result = {"figure": title, "weights": scale.weights, "rows": rows, "ratios": judged, **more}
-    result |= {"options": chosen, "machine": machine(), "command": _command()}
+    result = {"figure": title, "weights": scale.weights, "rows": rows, "ratios": judged}
+    result |= {"options": chosen, "machine": machine(), "command": _command()} | more
     path = (scale.results or options.work / "results") / f"{figure}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ whose arms ran: plain / ours, ours / bare, unsloth / ours.
 """
 
 import itertools
+import json
 import statistics
 import sys
 import time
@@ -101,6 +102,7 @@ def timed(name: str, arm: Arm, completions: int, options: Namespace) -> dict[str
     overrides += [f"training.gradient_accumulation_steps={passes}", *arm.changes, *(DRY if options.dry else [])]
     config = read_config(options.config, [*overrides, *options.set], "grpo")
     write_config(config, folder / "config.yaml")
+    (folder / "machine.json").write_text(json.dumps(common.machine()), encoding="utf-8")
     command = [sys.executable, *arm.launcher, "-m", arm.program]
     command += ["--config", str(folder / "config.yaml"), "--run-dir", str(folder / "run")]
     environment = {"MEDGRPO_RUNS": str(folder), "CUDA_VISIBLE_DEVICES": common.visible(arm.gpus)}
@@ -109,6 +111,13 @@ def timed(name: str, arm: Arm, completions: int, options: Namespace) -> dict[str
     print(f"{name}: {steps} steps ...", flush=True)
     began = time.time()
     ran = common.run(command, folder / "log.txt", environment, options.limit)
+    return row(name, arm, folder, began, ran)
+
+
+def row(name: str, arm: Arm, folder: Path, began: float | None = None, ran: common.Ran | None = None) -> dict[str, Any]:
+    """What the folder of an arm says of it: `config.yaml` and `run/metrics.jsonl`; the rest if it ran just now."""
+    config = read_config(folder / "config.yaml", [], "grpo")
+    steps = config.training.max_steps
     times = [float(line["time"]) for line in read_lines(folder / "run" / "metrics.jsonl")]
     if len(times) != steps:
         raise SystemExit(f"{name} logged {len(times)} of {steps} steps: look at {folder}.")
@@ -121,9 +130,9 @@ def timed(name: str, arm: Arm, completions: int, options: Namespace) -> dict[str
         "least": round(min(counted), 3),
         "most": round(max(counted), 3),
         "steps counted": len(counted),
-        "until the first step was done, s": round(times[0] - began, 1),
-        "in all, s": round(ran.seconds, 1),
-        "peak memory of a GPU, GiB": round(max(ran.peak), 1) if ran.peak else None,
+        "until the first step was done, s": round(times[0] - began, 1) if began else None,
+        "in all, s": round(ran.seconds, 1) if ran else None,
+        "peak memory of a GPU, GiB": round(max(ran.peak), 1) if ran and ran.peak else None,
         "completions": f"{training.per_device_train_batch_size} x {training.gradient_accumulation_steps} x {arm.share}",
         "precision": config.precision,
     }

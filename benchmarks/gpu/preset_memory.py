@@ -2,7 +2,8 @@
 
 Run `python -m benchmarks.gpu.preset_memory --gguf FILE [--presets 16 24 80]` on one GPU that is at least as large. A second
 process holds the rest of the GPU's memory, so that a preset that doesn't fit runs out of memory here as it would there.
-vLLM's share is that of the preset, of the smaller card. Memory is the most that the driver reports in use less what the
+vLLM's share is that of the preset: Unsloth takes it of the memory that is free, TRL of the whole GPU, where it is scaled down
+to the card's. Memory is the most that the driver reports in use less what the
 second process holds; the preset's own batch, lengths and LoRA are kept.
 """
 
@@ -30,7 +31,10 @@ KEPT = ["init_adapter=", "data.limit=256", "evaluation.limit=0", "training.save_
 def preset(card: int, total: float, model: str, steps: int) -> RunConfig:
     """The preset of a card of `card` GiB for a GPU of `total` GiB, with the model's folder."""
     path = common.ROOT / "train" / "configs" / CARDS[card]
-    share = read_config(path, [], "grpo").grpo.vllm_gpu_memory_utilization * card / total
+    shipped = read_config(path, [], "grpo")
+    share = shipped.grpo.vllm_gpu_memory_utilization
+    if shipped.backend != "unsloth":
+        share *= card / total
     changes = [f"model={model}", f"training.max_steps={steps}", f"grpo.vllm_gpu_memory_utilization={share:.4f}", *KEPT]
     return read_config(path, changes, "grpo")
 

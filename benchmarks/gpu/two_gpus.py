@@ -8,17 +8,22 @@ Run `python -m benchmarks.gpu.two_gpus --gguf FILE [--arms ...]` on a machine wi
 
 All write and learn from the same number of completions a step. More of them than in `grpo_step`, because a GPU writes 32
 answers in nearly the time of 16: work that one GPU does in its sleep isn't worth dividing.
+
+`--read FOLDER` runs nothing and compares arms that ran before, each in `FOLDER/<arm>` as it lies under `--work`.
 """
 
+import json
 import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from benchmarks.gpu import common
-from benchmarks.gpu.grpo_step import OURS, Arm, options_of, timed
+from benchmarks.gpu.grpo_step import OURS, Arm, options_of, row, timed
 from medgrpo.training.config import Grpo
 from train.rollout_server import server_command
 
@@ -56,28 +61,42 @@ def main() -> None:
     parser = common.parser("two_gpus", __doc__)
     parser.add_argument("--arms", nargs="+", default=["one", "two"], choices=list(ARMS))
     parser.add_argument("--completions", type=int, default=256, help="of a step, all GPUs together")
+    parser.add_argument("--read", type=Path, metavar="FOLDER", help="compare arms that ran before, and run nothing")
     options_of(parser, steps=4, batch=16, limit=280)
     options = parser.parse_args()
     if options.dry:
         options.completions, options.batch = 8, 2
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in dict.fromkeys(options.arms):
         arm = ARMS[name]
+        if options.read:
+            rows.append(row(name, arm, options.read / name))
+            continue
         with ExitStack() as servers:
             if name == "split":
                 port = servers.enter_context(rollouts(options))
                 arm = replace(arm, changes=(*arm.changes, f"grpo.vllm_server_port={port}"))
             rows.append(timed(name, arm, options.completions, options))
+        publish(rows, options)  # at once: a later arm may fail
+    if options.read:
+        kept = options.read / rows[0]["arm"] / "machine.json"
+        publish(rows, options, machine=json.loads(kept.read_text(encoding="utf-8")))
+
+
+def publish(rows: list[dict[str, Any]], options: Namespace, **more: Any) -> None:
+    """The figure of the arms so far; nothing with a single one."""
+    if len(rows) < 2:
+        return
     first, *others = rows
     ratios = {
-        f"step time, {first['arm']} / {row['arm']}": (
-            first["step, s"] / row["step, s"],
+        f"step time, {first['arm']} / {each['arm']}": (
+            first["step, s"] / each["step, s"],
             ">=",
-            1.7 if (first["arm"], row["arm"]) == ("one", "two") else None,
+            1.7 if (first["arm"], each["arm"]) == ("one", "two") else None,
         )
-        for row in others
+        for each in others
     }
-    common.publish("_".join(["gpus", *(row["arm"] for row in rows)]), TITLE, rows, ratios, options)
+    common.publish("_".join(["gpus", *(each["arm"] for each in rows)]), TITLE, rows, ratios, options, **more)
 
 
 if __name__ == "__main__":
