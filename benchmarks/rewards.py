@@ -28,13 +28,15 @@ MEANINGS = (
     "roughened layers scrape against each other with every beat",
     "viral infections often precede the illness",
 )
+APPROACH = "12-lead ECG, troponin and echocardiography"
 ANSWERS = (
-    "Acute pericarditis. Next: 12-lead ECG, troponin and echocardiography.",
-    "The most likely diagnosis is acute pericarditis, given the positional pain and the rub.",
-    "Pulmonary embolism. Next: CT pulmonary angiography.",
-    "Acute pericarditis or myocardial infarction.",
-    "This is not pericarditis.",
+    f"Acute pericarditis. Next: {APPROACH} {{}}.",
+    "The most likely diagnosis is acute pericarditis, given the positional pain and the rub {}.",
+    "Pulmonary embolism. Next: CT pulmonary angiography {}.",
+    "Acute pericarditis or myocardial infarction {}.",
+    "This is not pericarditis {}.",
 )
+"""Each with a number of its own, since the matcher remembers the answers it judged last."""
 
 
 def cases() -> list[Case]:
@@ -50,6 +52,7 @@ def cases() -> list[Case]:
             ("pericarditis",),
             findings=FINDINGS,
             meanings=MEANINGS,
+            approach=APPROACH,
         )
         for age in range(20, 84)
     ]
@@ -61,7 +64,7 @@ def completion(number: int) -> str:
     quotes = " ".join(f'"{finding}" stands out: {meaning}.' for finding, meaning in told)
     filler = f"Step {number}: weighing the findings against the alternatives. "
     reasoning = (quotes + " " + filler * (SIZE // len(filler)))[: SIZE - 160]
-    return compose(reasoning, ANSWERS[number % len(ANSWERS)])
+    return compose(reasoning, ANSWERS[number % len(ANSWERS)].format(number))
 
 
 def batches() -> list[tuple[list[Any], dict[str, list[Any]]]]:

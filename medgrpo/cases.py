@@ -25,6 +25,7 @@ class Case:
         tolerance: largest absolute difference from a `numeric` reference that counts as right, in `unit`.
         findings: verbatim spans of `question` that support the answer.
         meanings: what each of `findings` means, a clause; empty if the source does not say.
+        approach: the next step that a right answer ends with, after "Next:"; empty if the source gives none.
         source: the data source, such as "casebook".
         split: "train", "validation", "test" or "hard".
     """
@@ -39,5 +40,6 @@ class Case:
     tolerance: float = 0.0
     findings: tuple[str, ...] = ()
     meanings: tuple[str, ...] = ()
+    approach: str = ""
     source: str = ""
     split: str = ""

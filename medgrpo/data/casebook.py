@@ -113,6 +113,7 @@ def _vignette(condition: Condition, split: str, number: int, attempt: int, seen:
         aliases=condition.aliases,
         findings=tuple(span for _, span in told),
         meanings=tuple(item.statement.because for item, _ in told),
+        approach=condition.approach,
         source="casebook",
         split=split,
     )

@@ -109,7 +109,7 @@ def read_cases(folder: Path) -> dict[str, Case]:
 
 
 def keep_cases(folder: Path, cases: Sequence[Case], packed: bool = False) -> None:
-    """Add cases to those of the folder, and to kept ones what their findings mean if it wasn't known when they were asked.
+    """Add cases to those of the folder, and to kept ones what their findings mean and which step comes next if it wasn't known.
 
     Raises:
         RunError: the folder has a case of the same id that asks or expects something else.
@@ -122,7 +122,8 @@ def keep_cases(folder: Path, cases: Sequence[Case], packed: bool = False) -> Non
             "choose another folder, or delete this one."
         )
     new = kept | {case.id: case for case in cases}
-    learned = any(case.meanings and not kept[case.id].meanings for case in cases if case.id in kept)
+    known = [(case, kept[case.id]) for case in cases if case.id in kept]
+    learned = any((case.meanings and not old.meanings) or (case.approach and not old.approach) for case, old in known)
     if len(new) > len(kept) or learned or packed:
         write_lines(folder, "cases", (asdict(case) for case in new.values()), packed)
 

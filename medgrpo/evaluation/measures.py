@@ -17,7 +17,7 @@ from medgrpo.data.scope import ALIASES, ANSWER
 from medgrpo.intervals import wilson
 from medgrpo.matching import match
 from medgrpo.parsing import Sections, parse
-from medgrpo.rewards import FITS, explanations, quoted_findings
+from medgrpo.rewards import FITS, explanations, is_intact, quoted_findings
 
 RUN = 8
 """Words in a row that stand in the question too before they count as copied; a quoted finding is rarely longer."""
@@ -48,6 +48,8 @@ class Result:
         choice: text of the option that was chosen, for multiple choice.
         explained, fitting: explanations of quoted findings in the reasoning, and how many of them fit their finding
             (`FITS`); 0 where the case doesn't say what its findings mean.
+        intact: of a right answer, whether its next step is word for word that of the case; None for others and where
+            the case has none.
     """
 
     case_id: str
@@ -71,6 +73,7 @@ class Result:
     choice: str = ""
     explained: int = 0
     fitting: int = 0
+    intact: bool | None = None
 
     @property
     def strict(self) -> bool | None:
@@ -129,6 +132,7 @@ def judge(
         choice=chosen_option(sections.answer, case) if case.kind == "choice" else "",
         explained=len(fits),
         fitting=sum(fit >= FITS for fit in fits),
+        intact=is_intact(sections.answer, case) if case.approach and verdict.correct else None,
     )
 
 

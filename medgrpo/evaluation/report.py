@@ -24,9 +24,10 @@ MEASURES: dict[str, tuple[str, str]] = {
     "declined": ("declined", "says that the case is outside what was trained"),
     "real_citations": ("citations real", "quotations that stand in the case; interval over cases"),
     "explanations_fit": ("explanations fit", "what is said of a quoted finding is what it means; interval over cases"),
+    "next_step_intact": ("next step intact", "the next step is word for word right, of the right answers"),
 }
 """Field of `Summary` -> heading and what it counts, in the order in which they are shown."""
-SOMETIMES = ("majority_at_k", "consistency", "explanations_fit")
+SOMETIMES = ("majority_at_k", "consistency", "explanations_fit", "next_step_intact")
 """Shown only where an arm has them."""
 COLOURS = {"control": "#9ca3af", "base": "#64748b", "sft": "#5fada5", "grpo": "#0f766e"}
 

@@ -9,6 +9,7 @@ speech, one that can be talked round teaches talk.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from medgrpo.matching.names import GOLD, Names, names_condition, names_of
 from medgrpo.matching.text import before_next_step, sentences, words
@@ -105,6 +106,7 @@ class _Segment:
         return any(item not in MODIFIERS and item != GOLD for item in self.words)
 
 
+@lru_cache(maxsize=512)
 def match_diagnosis(text: str, answer: str, aliases: tuple[str, ...]) -> Match:
     """Judges a text that went through `text.visible`; True or False, never None."""
     names = names_of(answer, aliases)

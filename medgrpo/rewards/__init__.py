@@ -16,6 +16,7 @@ from medgrpo.rewards.citations import quoted_findings, reasoning_score
 from medgrpo.rewards.columns import COLUMNS, case_columns, case_from_columns, cases_from_columns
 from medgrpo.rewards.group import Scale, advantages, total
 from medgrpo.rewards.meanings import FITS, explanations, meaning_score
+from medgrpo.rewards.next_step import is_intact, next_step_score
 from medgrpo.rewards.reading import Completion, Reading, Scored, read, text_of
 from medgrpo.rewards.scores import correctness_score, format_score, length_score, numeric_score, tags_score
 
@@ -32,6 +33,7 @@ __all__ = [
     "case_from_columns",
     "explain",
     "explanations",
+    "is_intact",
     "quoted_findings",
     "total",
 ]
@@ -86,6 +88,7 @@ _SCORES: dict[str, ScoreFunction] = {
     "numeric": numeric_score,
     "reasoning": reasoning_score,
     "meaning": meaning_score,
+    "next_step": next_step_score,
     "length": length_score,
     "legacy_xmlcount": legacy.xmlcount_score,
     "legacy_soft_format": legacy.soft_format_score,
@@ -105,6 +108,7 @@ PROFILES: dict[str, dict[str, float]] = {
         "numeric": 0.5,
         "reasoning": 1.0,
         "meaning": 0.5,
+        "next_step": 0.5,
         "length": 0.25,
     },
     "legacy": {

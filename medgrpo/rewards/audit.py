@@ -16,8 +16,8 @@ from medgrpo.parsing import compose, parse
 from medgrpo.rewards import explain, total
 
 Role = Literal["gold", "right", "broken", "wrong", "form"]
-"""gold: the reference completion; right: in form, nothing cited; broken: the right answer, form or explanations lost, so
-worth less than gold; wrong: worth less than "right"; form: wrong, and worth at most a third of gold.
+"""gold: the reference completion; right: in form, nothing cited; broken: the right answer, form, explanations or next step lost,
+so worth less than gold; wrong: worth less than "right"; form: wrong, and worth at most a third of gold.
 """
 
 FORM_SHARE = 1 / 3
@@ -166,10 +166,16 @@ def audit_sources(
 
 
 def gold_completion(case: Case) -> str:
-    """A plain completion that deserves the full reward: up to three findings quoted and explained, then the answer."""
+    """A plain completion that deserves the full reward: up to three findings quoted and explained, then the answer
+    and the next step.
+    """
     quoted = " ".join(f'"{finding}" supports this.' for finding in case.findings[:_QUOTED])
     explained = _explained(case.findings, case.meanings)
-    return compose(explained or quoted or _PLAIN, Target(case, "", ()).name + ".")
+    return compose(explained or quoted or _PLAIN, _answered(case, case.approach))
+
+
+def _answered(case: Case, step: str) -> str:
+    return f"{Target(case, '', ()).name}." + (f" Next: {step}." if step else "")
 
 
 def _explained(findings: Sequence[str], meanings: Sequence[str]) -> str:
@@ -294,6 +300,12 @@ def _exchanged(t: Target) -> Iterable[str]:
         yield compose(_explained(t.case.findings, others), t.answer)
 
 
+def _garbled(t: Target) -> Iterable[str]:
+    """The right answer with a next step that ends in words of its own."""
+    if t.case.approach:
+        yield compose(t.reasoning, _answered(t.case, " ".join([*t.case.approach.split()[:-3], "as soon as possible"])))
+
+
 def _form_alone(t: Target) -> Iterable[str]:
     return (compose(_PLAIN, wrong) for wrong in t.wrong[:4])
 
@@ -306,6 +318,7 @@ ATTACKS = (
     Attack("truncated at every tenth", "broken", lambda t: [t.gold[: len(t.gold) * k // 10] for k in range(10)]),
     Attack("10 kB of filler around gold", "broken", lambda t: [compose(_FILLER * 140 + t.reasoning, t.answer)]),
     Attack("explanations exchanged", "broken", _exchanged),
+    Attack("next step garbled", "broken", _garbled),
     Attack("well-formed but wrong", "form", _form_alone),
     Attack("wrong, findings cited", "wrong", lambda t: [compose(t.reasoning, wrong) for wrong in t.wrong[:4]]),
     Attack("empty blocks", "form", lambda t: [compose("", ""), compose(" \u200b", "\u200b"), compose(".", ".")]),

@@ -11,7 +11,9 @@ from typing import Any, cast
 
 from medgrpo.cases import Case, Kind
 
-COLUMNS = ("case_id", "question", "answer", "kind", "aliases", "options", "unit", "tolerance", "findings", "meanings")
+COLUMNS = (
+    "case_id", "question", "answer", "kind", "aliases", "options", "unit", "tolerance", "findings", "meanings", "approach",
+)  # fmt: skip
 
 
 def case_columns(case: Case) -> dict[str, Any]:
@@ -27,6 +29,7 @@ def case_columns(case: Case) -> dict[str, Any]:
         "tolerance": case.tolerance,
         "findings": list(case.findings),
         "meanings": list(case.meanings),
+        "approach": case.approach,
     }
 
 
@@ -44,6 +47,7 @@ def case_from_columns(row: Mapping[str, Any]) -> Case:
         float(row.get("tolerance") or 0.0),
         tuple(row.get("findings") or ()),
         tuple(row.get("meanings") or ()),
+        str(row.get("approach") or ""),
     )
 
 
@@ -55,12 +59,18 @@ def cases_from_columns(columns: Mapping[str, Sequence[Any]], count: int) -> list
             raise ValueError(
                 f"Column {name!r} has {len(values)} rows for {count} completions; give one row per completion."
             )
-    return [case_from_columns({name: values[i] for name, values in present.items()}) for i in range(count)]
+    cases: list[Case] = []
+    last = None
+    for row in zip(*present.values(), strict=True) if present else [()] * count:
+        # a group asks one case several times in a row
+        cases.append(cases[-1] if row == last else case_from_columns(dict(zip(present, row, strict=True))))
+        last = row
+    return cases
 
 
 @lru_cache(maxsize=1024)
 def _case(
     id: str, question: str, answer: str, kind: Kind, aliases: tuple[str, ...], options: str,
-    unit: str, tolerance: float, findings: tuple[str, ...], meanings: tuple[str, ...],
+    unit: str, tolerance: float, findings: tuple[str, ...], meanings: tuple[str, ...], approach: str,
 ) -> Case:  # fmt: skip
-    return Case(id, question, answer, kind, aliases, json.loads(options), unit, tolerance, findings, meanings)
+    return Case(id, question, answer, kind, aliases, json.loads(options), unit, tolerance, findings, meanings, approach)

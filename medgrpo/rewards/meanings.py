@@ -56,11 +56,11 @@ def explanations(reasoning: str, case: Case) -> list[float]:
     for match, end in zip(quotes[:MOST_QUOTES], ends, strict=False):
         quote = plain(match[1] or match[2])
         about = [i for i, (finding, _) in enumerate(told) if supports(quote, finding)]
-        said = _stems(_rest(reasoning, match.end(), end)) if about else frozenset()
+        said = stems(_rest(reasoning, match.end(), end)) if about else frozenset()
         if len(said) < _SAYS_SOMETHING:
             continue
-        best = max(about, key=lambda i: (i not in used, _dice(said, told[i][1])))
-        fits.append(0.0 if best in used else _dice(said, told[best][1]))
+        best = max(about, key=lambda i: (i not in used, dice(said, told[i][1])))
+        fits.append(0.0 if best in used else dice(said, told[best][1]))
         used.add(best)
     return fits
 
@@ -72,16 +72,18 @@ def _rest(reasoning: str, start: int, end: int) -> str:
     return said if colon else lead
 
 
-def _dice(one: frozenset[str], other: frozenset[str]) -> float:
-    return 2 * len(one & other) / (len(one) + len(other))
+def dice(one: frozenset[str], other: frozenset[str]) -> float:
+    """Dice coefficient of two sets of stems, 0 if both are empty."""
+    return 2 * len(one & other) / max(1, len(one) + len(other))
 
 
 @lru_cache(maxsize=4096)
-def _stems(text: str) -> frozenset[str]:
+def stems(text: str) -> frozenset[str]:
+    """The content words of a text, cut to five letters."""
     return frozenset(word[:5] for word in _WORD.findall(text.casefold()) if word not in _COMMON)
 
 
 @lru_cache(maxsize=1024)
 def _told(findings: tuple[str, ...], meanings: tuple[str, ...]) -> tuple[tuple[str, frozenset[str]], ...]:
-    pairs = zip(map(plain, findings), map(_stems, meanings), strict=True)
-    return tuple((finding, stems) for finding, stems in pairs if finding and stems)
+    pairs = zip(map(plain, findings), map(stems, meanings), strict=True)
+    return tuple((finding, clause) for finding, clause in pairs if finding and clause)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from medgrpo.parsing import ANSWER_CLOSE, ANSWER_OPEN, Sections, Tag, sections, tags
@@ -20,7 +20,7 @@ class Reading:
     tags: tuple[Tag, ...]
     sections: Sections
 
-    @property
+    @cached_property
     def answer_blocks(self) -> int:
         """Answers that were opened and closed, or opened again; one that was cut off does not count."""
         names = [tag.name for tag in self.tags]

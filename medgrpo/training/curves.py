@@ -197,8 +197,8 @@ def running_mean(values: Numbers, width: int) -> Numbers:
     return np.where(counts > 0, sums / np.maximum(counts, 1), NAN)
 
 
-SOMETIMES = (("numeric", "reasoning", "meaning"), ("correctness",))
-"""Rewards that do not apply to every case; the first three by design, the last only where nothing can be judged."""
+SOMETIMES = (("numeric", "reasoning", "meaning", "next_step"), ("correctness",))
+"""Rewards that do not apply to every case; the first four by design, the last only where nothing can be judged."""
 
 
 def contributions(metrics: Metrics, weights: Mapping[str, float]) -> dict[str, Numbers]:

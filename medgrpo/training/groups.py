@@ -22,8 +22,8 @@ RECENT = 40
 """Recorded steps that a search through all of them reads, from the latest back."""
 FLAT = 1e-6
 CORRECT = ("correctness", "legacy_correctness")
-NEEDS_CASE = ("correctness", "numeric", "reasoning", "meaning", "legacy_correctness")
-"""Rewards that compare with the reference or its findings; the others need the text alone."""
+NEEDS_CASE = ("correctness", "numeric", "reasoning", "meaning", "next_step", "legacy_correctness")
+"""Rewards that compare with the reference, its findings or its next step; the others need the text alone."""
 
 GONE = "The case is no longer in the data as it was then, so the reason cannot be told again."
 WAITING = "The cases are being read; the reason comes in a moment."

@@ -18,13 +18,13 @@ WIDE, HIGH = 2000, 1000
 """The drawing's own grid; whole numbers in it keep paths short."""
 ROOM = 0.07
 """Share of the chart's height from which a band carries its name."""
-KINDS = 8
-"""Colours and dashes in style.css: s0 to s7."""
+KINDS = 9
+"""Colours and dashes in style.css: s0 to s8."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: `ys[i]` at step `xs[i]`; NaN leaves a gap out. `kind` is its colour and dash, 0 to 7."""
+    """One curve: `ys[i]` at step `xs[i]`; NaN leaves a gap out. `kind` is its colour and dash, 0 to 8."""
 
     name: str
     xs: Numbers

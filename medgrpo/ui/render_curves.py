@@ -11,7 +11,7 @@ from medgrpo.ui.charts import Frame, Limit, Line, lines, number
 
 SMOOTH = 60
 """Logged steps from which a running mean is drawn over the raw values."""
-ORDER = ("correctness", "reasoning", "meaning", "numeric", "format", "tags", "length")
+ORDER = ("correctness", "reasoning", "meaning", "next_step", "numeric", "format", "tags", "length")
 """Rewards from the one that matters most; each keeps its colour in every chart."""
 
 SMALL: tuple[tuple[str, str, str, str], ...] = (
@@ -65,7 +65,7 @@ def rewards(view: View, total: float = 0.0) -> str:
         "The mean of every reward times its weight, stacked; the line is the reward as the trainer logged it.",
         last=total, low=0.0, high=most or None, big=True, shown=number(now) if now is not None else "",
     )  # fmt: skip
-    return lines(frame, _smoothed("reward", metrics, "reward", 7), limits, bands)
+    return lines(frame, _smoothed("reward", metrics, "reward", 8), limits, bands)
 
 
 def raw_means(view: View, total: float = 0.0) -> str:

@@ -147,7 +147,7 @@ def _layout() -> Parts:
     page_html(INTRO, "group-intro")
     with gr.Row(elem_classes="weights"):
         weights = [
-            gr.Slider(0, 3, weight, step=0.05, label=name.capitalize(), elem_id=f"weight-{name}")
+            gr.Slider(0, 3, weight, step=0.05, label=name.replace("_", " ").capitalize(), elem_id=f"weight-{name}")
             for name, weight in WEIGHTS.items()
         ]
     with gr.Row(elem_classes="ask"):
