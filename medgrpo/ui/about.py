@@ -11,8 +11,9 @@ the model as it was published. The **GRPO model** is the same model with a small
 and answer in another, and rewarded when the answer is right. Both get the same case, at the same time, side by side.
 
 GRPO (group relative policy optimisation) lets the model write several answers to one case, scores each with plain
-functions (is the form kept, is the answer right, are the findings cited and rightly explained), and makes those better
-than their group's average more likely. No second model judges; every point has a reason you can read under *Rewards*.
+functions (is the form kept, is the answer right, are the findings cited and rightly explained, is the next
+step the one that belongs to it), and makes those better than their group's average more likely. No second model judges;
+every point has a reason you can read under *Rewards*.
 """
 
 LIMITS = """## Limits

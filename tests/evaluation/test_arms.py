@@ -13,7 +13,7 @@ from medgrpo.engines import BASE, Engine, Sampling
 from medgrpo.errors import RunError, SettingsError
 from medgrpo.evaluation.arms import Plan, collect, pack, run_plan
 from medgrpo.evaluation.folder import read_evaluation, read_lines, write_lines
-from medgrpo.evaluation.report import paired_sentence, write_report
+from medgrpo.evaluation.report import MEASURES, paired_sentence, write_report
 from medgrpo.evaluation.summary import Paired
 
 
@@ -79,11 +79,12 @@ def test_verdicts_in_the_folder_follow_the_matcher_of_today(tmp_path: Path) -> N
     assert "old" not in whys.values()
 
 
-def test_answers_kept_from_before_meanings_were_known_are_judged_by_them(tmp_path: Path) -> None:
+def test_answers_kept_from_before_meanings_and_next_steps_were_known_are_judged_by_them(tmp_path: Path) -> None:
     plan = Plan(tmp_path, limit=4, arms=("grpo", "base"))
     run_plan(plan, opened)
     gold = {case.id: text for case, text in load_demonstrations("casebook", "test", 4)}
-    new = ("meanings", "explained", "fitting")
+    new = ("meanings", "explained", "fitting", "approach", "intact")
+    names = ("explanations_fit", "next_step_intact")
     for folder, name in ((tmp_path, "cases"), (tmp_path / "grpo", "results")):
         records = read_lines(folder, name)
         older = [{key: value for key, value in record.items() if key not in new} for record in records]
@@ -92,16 +93,23 @@ def test_answers_kept_from_before_meanings_were_known_are_judged_by_them(tmp_pat
         )
 
     write_report(collect(tmp_path), tmp_path)
-    assert "explanations fit" not in (tmp_path / "report.md").read_text()
-    assert json.loads((tmp_path / "scoreboard.json").read_text())["arms"]["GRPO"]["explanations_fit"]["of"] == 0
+    report = (tmp_path / "report.md").read_text()
+    kept = json.loads((tmp_path / "scoreboard.json").read_text())["arms"]["GRPO"]
+    for name in names:
+        assert MEASURES[name][0] not in report
+        assert kept[name]["of"] == 0
 
     run_plan(replace(plan, arms=()), opened)
     record = json.loads((tmp_path / "scoreboard.json").read_text())["arms"]
     assert record["GRPO"]["explanations_fit"]["hits"] == record["GRPO"]["explanations_fit"]["of"] >= 8
     head, _, base, grpo = (tmp_path / "report.md").read_text().splitlines()[2:6]
-    column = head.split(" | ").index("explanations fit")
-    assert base.split(" | ")[column] == "–"
-    assert grpo.split(" | ")[column].startswith("100.0 % (")
+    assert record["GRPO"]["next_step_intact"]["hits"] == record["GRPO"]["next_step_intact"]["of"] == 4
+    for name, others in zip(
+        names, ("–", "0.0 % ("), strict=True
+    ):  # base explains nothing and is right once, without a step
+        column = head.split(" | ").index(MEASURES[name][0])
+        assert base.split(" | ")[column].startswith(others)
+        assert grpo.split(" | ")[column].startswith("100.0 % (")
 
 
 def test_controls_are_arms_too(tmp_path: Path) -> None:

@@ -86,6 +86,17 @@ def test_cases_kept_before_meanings_were_known_get_them(tmp_path: Path, packed: 
     assert read_cases(tmp_path)[CASE.id] == told
 
 
+def test_cases_kept_before_the_next_step_was_known_get_it(tmp_path: Path) -> None:
+    told = replace(CASE, approach="Serum urate")
+    older = {name: value for name, value in vars(CASE).items() if name != "approach"}
+    write_lines(tmp_path, "cases", [older, older | {"id": "c/test/note/2"}])
+    assert {case.approach for case in read_cases(tmp_path).values()} == {""}
+    keep_cases(tmp_path, [told])
+    assert read_cases(tmp_path) == {CASE.id: told, "c/test/note/2": replace(CASE, id="c/test/note/2")}
+    keep_cases(tmp_path, [CASE])  # as asked by someone who doesn't know it
+    assert read_cases(tmp_path)[CASE.id] == told
+
+
 def test_kinds_of_arms() -> None:
     assert kind_of("SFT", {"variant": "grpo"}) == "sft"
     assert kind_of("GRPO from SFT 300", {"variant": "grpo"}) == "grpo"

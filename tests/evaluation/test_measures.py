@@ -51,6 +51,24 @@ def test_explanations_are_counted_where_the_case_says_what_its_findings_mean() -
     assert (silent.cited, silent.real) == (told.cited, told.real) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    ("answer", "intact"),
+    [
+        ("Acute myocardial infarction. Next: 12-lead ECG, then troponin.", True),
+        ("Heart attack. next: 12-LEAD ECG then troponin", True),
+        ("Acute myocardial infarction. Next: 12-lead ECG, then tropical fish.", False),
+        ("Acute myocardial infarction.", False),
+        ("Aortic dissection. Next: 12-lead ECG, then troponin.", None),
+    ],
+)
+def test_the_next_step_is_judged_after_a_right_answer(answer: str, intact: bool | None) -> None:
+    case = replace(CASE, approach="12-lead ECG, then troponin")
+    result = judge(case, compose("It fits.", answer))
+    assert result.intact is intact
+    assert Result.of(result.record()) == result
+    assert judge(CASE, compose("It fits.", answer)).intact is None
+
+
 def test_an_answer_that_names_several_conditions_is_counted_as_such() -> None:
     both = judge(CASE, compose("x", "Acute myocardial infarction or aortic dissection"))
     assert (both.correct, both.several) == (False, True)

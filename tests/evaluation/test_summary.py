@@ -37,6 +37,13 @@ def test_explanations_that_fit_are_a_share_with_an_interval_over_cases() -> None
     assert summarise([judge(case(1), RIGHT)]).explanations_fit.of == 0
 
 
+def test_next_steps_are_counted_of_the_right_answers_that_should_have_one() -> None:
+    results = [replace(judge(case(i), RIGHT), intact=flag) for i, flag in enumerate((True, True, False, None))]
+    intact = summarise(results).next_step_intact
+    assert (intact.hits, intact.of) == (2, 3)
+    assert summarise(results[3:]).next_step_intact.of == 0
+
+
 def test_what_cannot_be_judged_is_in_no_accuracy() -> None:
     open_case = Case("1", "Why?", "Because of one thing", "open")
     summary = summarise([judge(open_case, compose("x", "Because of another"))])

@@ -13,7 +13,8 @@ QUESTION = "{} There is a friction rub. She had a cold two weeks ago. She works 
 CASES = [
     Case("d1", QUESTION.format("A woman has sharp pain."), "Acute pericarditis", "diagnosis", ("pericarditis",),
     findings=("sharp pain", "friction rub"),
-    meanings=("pain from inflamed pericardium is sharp", "a rub is heard in most patients with pericarditis")),
+    meanings=("pain from inflamed pericardium is sharp", "a rub is heard in most patients with pericarditis"),
+    approach="12-lead ECG, troponin and echocardiography at once"),
     Case("d2", "A man has a hot, red big toe.", "Gout", "diagnosis", findings=("hot, red big toe",)),
     Case("d3", "A woman is short of breath.", "Pulmonary embolism", "diagnosis", ("PE",)),
     Case("c1", "Which drug?", "B", "choice", options={"A": "Aspirin", "B": "Heparin", "C": "Warfarin", "D": "Insulin"}),
@@ -41,7 +42,10 @@ def test_it_passes_on_all_cases_together_and_says_so() -> None:
 
 def test_demonstrations_are_the_gold() -> None:
     told = gold_completion(CASES[0])
-    long = compose(parse(told, final=True).reasoning + " It is so." * 20, "Acute pericarditis. Next: ECG and troponin.")
+    long = compose(
+        parse(told, final=True).reasoning + " It is so." * 20,
+        "Acute pericarditis. Next: 12-lead ECG, troponin and echocardiography at once.",
+    )
     assert audit(CASES, "medgrpo", [(CASES[0], long)]).passed
     report = audit([CASES[0]], "medgrpo", [(CASES[0], "The answer is gout.")])
     assert not report.passed
@@ -94,6 +98,28 @@ def test_exchanged_explanations_are_tried_where_there_are_two_different_ones() -
 def test_a_profile_that_does_not_read_explanations_fails_where_they_are_exchanged() -> None:
     report = audit(CASES[:1], PROFILES["medgrpo"] | {"meaning": 0.0})
     assert str(report) == "explanations exchanged: PAYS TOO MUCH in 1 of 1 case."
+
+
+def test_the_next_step_is_garbled_where_the_case_has_one() -> None:
+    case = CASES[0]
+    (attack,) = [attack for attack in ATTACKS if attack.name == "next step garbled"]
+    gold = gold_completion(case)
+    (text,) = attack.write(Target(case, gold, ()))
+    assert text == gold.replace("echocardiography at once", "as soon as possible") != gold
+    bare = replace(case, approach="")
+    assert list(attack.write(Target(bare, gold_completion(bare), ()))) == []
+    assert "next step garbled" not in {row.name for row in audit(CASES[1:]).rows}
+
+
+def test_a_profile_that_does_not_read_the_next_step_fails_where_it_is_garbled() -> None:
+    report = audit(CASES[:1], PROFILES["medgrpo"] | {"next_step": 0.0})
+    assert str(report) == "next step garbled: PAYS TOO MUCH in 1 of 1 case."
+
+
+def test_the_plain_gold_completion_ends_with_the_next_step() -> None:
+    answer = parse(gold_completion(CASES[0]), final=True).answer
+    assert answer == "Acute pericarditis. Next: 12-lead ECG, troponin and echocardiography at once."
+    assert parse(gold_completion(CASES[1]), final=True).answer == "Gout."
 
 
 def test_the_plain_gold_completion_explains_the_findings_it_quotes() -> None:

@@ -20,6 +20,7 @@ DIAGNOSIS = Case(
     findings=("sharp chest pain that eases on leaning forward", "friction rub", "a cold two weeks ago"),
     meanings=("pain that depends on posture suggests an inflamed pericardium",
               "roughened layers scrape against each other with every beat", "viral infections often precede the illness"),
+    approach="ECG, troponin and echocardiography",
 )  # fmt: skip
 CHOICE = Case("c", "Which drug?", "B", "choice", options={"A": "Aspirin", "B": "Heparin", "C": "Warfarin"})
 NUMERIC = Case("n", "Na 140, Cl 104, HCO3 22: anion gap?", "14", "numeric", unit="mmol/L", tolerance=0.5)
@@ -29,7 +30,7 @@ GOLD = {
     "d": compose(
         '"Sharp  chest pain that eases on leaning forward" stands out: pain that depends on posture suggests an inflamed '
         "pericardium. With a “friction rub” the roughened layers scrape against each other with every beat.",
-        "Acute pericarditis. Next: ECG.",
+        "Acute pericarditis. Next: ECG, troponin and echocardiography.",
     ),
     "c": compose("It needs no monitoring.", "B: Heparin"),
     "n": compose("140 - 104 - 22.", "14 mmol/L"),
@@ -55,6 +56,7 @@ def test_gold_in_form_earns_every_reward_that_applies(case: Case) -> None:
     assert (scores["numeric"] is None) == (case.kind != "numeric")
     assert (scores["reasoning"] is None) == (not case.findings)
     assert (scores["meaning"] is None) == (not case.meanings)
+    assert (scores["next_step"] is None) == (not case.approach)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +202,15 @@ def test_form_can_never_outweigh_correctness() -> None:
     assert weights["format"] + weights["tags"] < weights["correctness"]
     assert 3 * (weights["format"] + weights["tags"]) <= weights["format"] + weights["tags"] + weights["correctness"]
     assert weights["reasoning"] + weights["meaning"] + weights["length"] < weights["correctness"]
+
+
+def test_a_group_over_one_case_and_the_next_gets_its_own_columns() -> None:
+    asked = [DIAGNOSIS, DIAGNOSIS, CHOICE, CHOICE, DIAGNOSIS]
+    rows = [case_columns(case) for case in asked]
+    columns = {name: [row[name] for row in rows] for name in COLUMNS}
+    right = [GOLD["d"], GOLD["c"], GOLD["c"], GOLD["d"], GOLD["d"]]
+    assert REWARDS["correctness"](right, **columns) == [1.0, 0.0, 1.0, 0.0, 1.0]
+    assert REWARDS["format"](right) == [1.0] * 5  # without any column
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.kind))

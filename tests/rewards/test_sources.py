@@ -12,6 +12,7 @@ from medgrpo.data import GENERATED, PRACTICE, load_cases, load_demonstrations
 from medgrpo.data.demonstrations import in_form
 from medgrpo.data.files import SPLITS, read_file
 from medgrpo.data.hub import ADAPTERS, load_hub
+from medgrpo.data.knowledge import load_conditions
 from medgrpo.parsing import compose, parse
 from medgrpo.rewards import explain, total
 from medgrpo.rewards.audit import audit, audit_sources, gold_completion
@@ -83,6 +84,7 @@ def cheats(case: Case, gold: str) -> dict[str, str]:
         "the form alone": compose("The findings point to one answer.", "It is hard to say."),
         "a wrong answer": compose(reasoning, other),
         "A or B": compose(reasoning, f"{right} or {other}"),
+        "a wrong answer, right step": compose(reasoning, f"{other}. Next: {case.approach or 'rest'}."),
         "B or A": compose(reasoning, f"{other} or {right}"),
         "a list": compose(reasoning, f"- {right}\n- {other}"),
         "denied": compose(reasoning, f"Not {right}"),
@@ -113,6 +115,7 @@ def test_gold_in_form_earns_everything_that_applies(source: str) -> None:
         assert (scores["numeric"] is None) == (case.kind != "numeric")
         assert (scores["reasoning"] is None) == (not case.findings)
         assert (scores["meaning"] is None) == (not case.meanings)
+        assert (scores["next_step"] is None) == (not case.approach)
 
 
 @pytest.mark.parametrize(("source", "split"), [*(("casebook", split) for split in SPLITS), (PRACTICE, "train")])
@@ -120,6 +123,18 @@ def test_every_vignette_says_what_its_findings_mean(source: str, split: str) -> 
     for case in load_cases(source, split):
         assert len(case.meanings) == len(case.findings) > 0, case.id
         assert explain(gold_completion(case), case, {"meaning": 1.0})[0].value == 1.0, case.id
+
+
+@pytest.mark.parametrize(("source", "split"), [*(("casebook", split) for split in SPLITS), (PRACTICE, "train")])
+def test_every_vignette_names_the_next_step_of_its_condition(source: str, split: str) -> None:
+    approaches = {condition.name: condition.approach for condition in load_conditions()}
+    for case in load_cases(source, split):
+        assert case.approach == approaches[case.answer] != "", case.id
+
+
+@pytest.mark.parametrize("source", ["calculations", "out_of_scope"])
+def test_other_sources_name_no_next_step(source: str) -> None:
+    assert {case.approach for case in load_cases(source, "test")} == {""}
 
 
 @pytest.mark.parametrize("source", SOURCES)

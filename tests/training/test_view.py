@@ -79,6 +79,7 @@ def test_only_what_differs_is_listed(tmp_path: Path) -> None:
         "rewards.weights.numeric": ("0.5", "–"),
         "rewards.weights.reasoning": ("2", "–"),
         "rewards.weights.meaning": ("0.5", "–"),
+        "rewards.weights.next_step": ("0.5", "–"),
         "rewards.weights.length": ("0.25", "–"),
     }
     assert differences(one, one) == []

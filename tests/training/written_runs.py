@@ -60,6 +60,7 @@ def steady(count: int, **changes: float | Callable[[int], float]) -> list[dict[s
         "rewards/numeric/mean": 0.5,
         "rewards/reasoning/mean": 0.6,
         "rewards/meaning/mean": 0.5,
+        "rewards/next_step/mean": 0.4,
         "rewards/length/mean": 0.0,
         "entropy": 0.3,
         "learning_rate": 1e-5,

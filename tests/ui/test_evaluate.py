@@ -101,6 +101,18 @@ def test_explanations_are_a_column_where_an_arm_has_any(settings):
     assert "what is said of a quoted finding is what it means" in shown
 
 
+def test_next_steps_are_a_column_where_an_arm_has_any(settings):
+    assert "next step intact" not in render_evaluate.table(pick(settings))
+    folder = settings.runs / "evaluations" / "first" / "grpo"
+    results = [replace(result, intact=number % 4 > 0) for number, result in enumerate(read_results(folder))]
+    write_lines(folder, "results", [result.record() for result in results[:40]], packed=True)
+    shown = render_evaluate.table(pick(settings))
+    assert ">next step intact</th>" in shown
+    row = shown[shown.index("GRPO</th>") :]
+    assert "<td>75.0 %<small>" in row
+    assert "the next step is word for word right, of the right answers" in shown
+
+
 def test_filters_count_only_what_they_leave(settings):
     choice = pick(settings, condition="Sepsis", register="note")
     assert {len(arm.results) for arm in choice.arms} == {15}

@@ -30,7 +30,7 @@ def test_the_sheet_shows_each_reward_with_its_reason(first):
     title, case, gold = first
     shown = rewards_tab.score(title, gold, "medgrpo")
     for score in explain(gold, case):
-        assert f">{score.name}<" in shown
+        assert f">{score.name.replace('_', ' ')}<" in shown
         if score.value is not None:
             assert f"{score.value:.2f} × {score.weight:g}" in shown
     assert f"<b>{total(explain(gold, case)):.2f}</b>" in shown
@@ -57,7 +57,7 @@ def test_a_group_uses_the_weights_and_the_trainers_arithmetic(first):
     title, case, gold = first
     made = attempts(case, gold)
     texts = [made["Gold"], made["Form, wrong answer"], "", made["Rambling"]]
-    weights = [1.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0]
+    weights = [1.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     chosen = dict(zip(rewards_tab.WEIGHTS, weights, strict=True))
     totals = [total(explain(text, case, chosen)) for text in texts if text]
     shown = rewards_tab.compare_group(title, texts, weights)

@@ -164,7 +164,7 @@ def test_rewards_come_first_and_loss_last(run):
     assert titles[-1] == "Loss"
     assert titles[1:3] == ["Raw means", "Held-out accuracy"]
     assert "KL" not in "".join(titles)  # beta is 0
-    assert top.count('class="band') == 7
+    assert top.count('class="band') == 8
 
 
 def test_kl_is_shown_if_the_run_has_one(tmp_path):
@@ -185,8 +185,8 @@ def test_supervised_runs_show_loss_and_token_accuracy(tmp_path):
 def test_long_runs_show_a_running_mean_over_thin_raw_values(tmp_path):
     run = a_run(tmp_path / "run", steady(400))
     shown = render_curves.raw_means(View(run))
-    assert shown.count("quiet") == 7
-    assert shown.count("data-name") == 7
+    assert shown.count("quiet") == 8
+    assert shown.count("data-name") == 8
 
 
 def test_the_inspector_shows_a_group_with_scores_and_reasons(run):
