@@ -32,7 +32,7 @@ def text_of(completion: Completion) -> str:
     """The text of a completion, which TRL gives as a string or as a list of chat messages."""
     if isinstance(completion, str):
         return completion
-    return "".join(str(message.get("content") or "") for message in completion)
+    return "".join([str(message.get("content") or "") for message in completion])
 
 
 @lru_cache(maxsize=512)
