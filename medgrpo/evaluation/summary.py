@@ -28,7 +28,8 @@ class Summary:
         mean_citations: real quotations of an answer.
         explanations_fit: explanations of quoted findings that fit their finding, interval over cases; empty where no
             case says what its findings mean.
-        next_step_intact: right answers whose next step is word for word that of the case; empty where no case has one.
+        next_step_intact: right answers whose next step is word for word that of the case, of those a model wrote (a baseline
+            says none); empty where no case has one.
         consistency: cases whose permuted versions all got the same option chosen; empty without permutations.
         mean_tokens: length of an answer.
     """
@@ -82,7 +83,7 @@ def summarise(results: Sequence[Result]) -> Summary:
         real_citations=share(_flags((r.case, r.real, r.cited) for r in results)),
         mean_citations=_mean(r.real for r in results),
         explanations_fit=share(_flags((r.case, r.fitting, r.explained) for r in results)),
-        next_step_intact=share((r.case, r.intact) for r in results if r.intact is not None),
+        next_step_intact=share((r.case, r.intact) for r in results if r.intact is not None and r.tokens),
         consistency=share(consistent(results).items()),
         mean_tokens=_mean(r.tokens for r in results),
         by_condition=_strict_by(judged, lambda r: r.condition),

@@ -38,10 +38,13 @@ def test_explanations_that_fit_are_a_share_with_an_interval_over_cases() -> None
 
 
 def test_next_steps_are_counted_of_the_right_answers_that_should_have_one() -> None:
-    results = [replace(judge(case(i), RIGHT), intact=flag) for i, flag in enumerate((True, True, False, None))]
+    results = [
+        replace(judge(case(i), RIGHT, tokens=90), intact=flag) for i, flag in enumerate((True, True, False, None))
+    ]
     intact = summarise(results).next_step_intact
     assert (intact.hits, intact.of) == (2, 3)
     assert summarise(results[3:]).next_step_intact.of == 0
+    assert summarise([replace(each, tokens=0) for each in results]).next_step_intact.of == 0, "a baseline says none"
 
 
 def test_what_cannot_be_judged_is_in_no_accuracy() -> None:
