@@ -99,6 +99,7 @@ def _joins(text: str, cut: int) -> bool:
     return 0 < cut < len(text) and text[cut - 1].isalnum() and text[cut].isalnum()
 
 
+@lru_cache(maxsize=4096)
 def plain(text: str) -> str:
     """Case, white space and outer punctuation aside; tags as the prompt shows them."""
     return " ".join(neutralise_tags(text).casefold().split()).strip(" .,;:")
