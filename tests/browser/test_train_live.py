@@ -76,7 +76,7 @@ def test_a_run_is_watched_through_a_reload(open_page, live, mine):
     state = page.locator("#run-state .run")
     expect(state).to_have_attribute("data-step", "10", timeout=15000)
     expect(state).to_contain_text("step 10 of 60, about 2 min left")
-    expect(page.locator("#run-rewards path.band")).to_have_count(6)
+    expect(page.locator("#run-rewards path.band")).to_have_count(8)
     expect(page.locator("#run-charts figure").last).to_contain_text("Loss")
     first = page.locator("#run-rewards path.band").first.get_attribute("d")
 
@@ -94,7 +94,7 @@ def test_a_run_is_watched_through_a_reload(open_page, live, mine):
 
     page.reload()
     expect(state).to_have_attribute("data-step", "25", timeout=15000)
-    expect(page.locator("#run-rewards path.band")).to_have_count(6)
+    expect(page.locator("#run-rewards path.band")).to_have_count(8)
     at(mine, 25, "evaluating")
     expect(state).to_contain_text("answering held-out cases", timeout=10000)
 
