@@ -2,9 +2,9 @@
 
 Run `python -m benchmarks.gpu.preset_memory --gguf FILE [--presets 16 24 80]` on one GPU that is at least as large. A second
 process holds the rest of the GPU's memory, so that a preset that doesn't fit runs out of memory here as it would there.
-vLLM's share is that of the preset: Unsloth takes it of the memory that is free, TRL of the whole GPU, where it is scaled down
-to the card's. Memory is the most that the driver reports in use less what the
-second process holds; the preset's own batch, lengths and LoRA are kept.
+vLLM's share is that of the preset: Unsloth takes it of the memory that is free, TRL of the whole GPU, where it is scaled
+down to the card's. Memory is the most that the driver reports in use less what the second process holds; the preset's own
+batch, lengths and LoRA are kept.
 """
 
 import argparse

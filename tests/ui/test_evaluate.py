@@ -89,28 +89,33 @@ def test_the_chart_shows_what_the_files_say(settings):
     assert "casebook, hard split, 90 cases" in shown
 
 
-def test_explanations_are_a_column_where_an_arm_has_any(settings):
-    assert "explanations fit" not in render_evaluate.table(pick(settings))
+@pytest.mark.parametrize(
+    ("column", "fields", "share", "meaning"),
+    [
+        (
+            "explanations fit",
+            lambda number: {"explained": 2, "fitting": 1},
+            "50.0 %",
+            "what is said of a quoted finding is what it means",
+        ),
+        (
+            "next step intact",
+            lambda number: {"intact": number % 4 > 0},
+            "75.0 %",
+            "the next step is word for word right, of the right answers",
+        ),
+    ],
+)
+def test_what_only_some_cases_have_is_a_column_where_an_arm_has_any(settings, column, fields, share, meaning):
+    assert column not in render_evaluate.table(pick(settings))
     folder = settings.runs / "evaluations" / "first" / "grpo"
-    results = [replace(result, explained=2, fitting=1) for result in read_results(folder)]
+    results = [replace(result, **fields(number)) for number, result in enumerate(read_results(folder)[:40])]
     write_lines(folder, "results", [result.record() for result in results], packed=True)
     shown = render_evaluate.table(pick(settings))
-    assert ">explanations fit</th>" in shown
+    assert f">{column}</th>" in shown
     row = shown[shown.index("GRPO</th>") :]
-    assert "<td>50.0 %<small>" in row
-    assert "what is said of a quoted finding is what it means" in shown
-
-
-def test_next_steps_are_a_column_where_an_arm_has_any(settings):
-    assert "next step intact" not in render_evaluate.table(pick(settings))
-    folder = settings.runs / "evaluations" / "first" / "grpo"
-    results = [replace(result, intact=number % 4 > 0) for number, result in enumerate(read_results(folder))]
-    write_lines(folder, "results", [result.record() for result in results[:40]], packed=True)
-    shown = render_evaluate.table(pick(settings))
-    assert ">next step intact</th>" in shown
-    row = shown[shown.index("GRPO</th>") :]
-    assert "<td>75.0 %<small>" in row
-    assert "the next step is word for word right, of the right answers" in shown
+    assert f"<td>{share}<small>" in row
+    assert meaning in shown
 
 
 def test_filters_count_only_what_they_leave(settings):
