@@ -1,8 +1,9 @@
 """Cases and demonstrations from every source, behind two functions.
 
-Sources: "casebook", "practice", "calculations", "out_of_scope", the name of a Hub adapter (`hub.ADAPTERS`), or a path ending in
-.csv, .jsonl or .parquet; several joined by "+". Generated sources keep their splits apart by construction; training
-cases of the others are de-duplicated and lose everything that shares 64 characters with a held-out case.
+Sources: "casebook", "practice", "fragments", "calculations", "out_of_scope", the name of a Hub adapter (`hub.ADAPTERS`),
+or a path ending in .csv, .jsonl or .parquet; several joined by "+". Generated sources keep their splits apart by
+construction; training cases of the others are de-duplicated and lose everything that shares 64 characters with a
+held-out case.
 Importing this package loads none of datasets, torch or pandas.
 """
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 GENERATED = ("casebook", "calculations", "out_of_scope")
 PRACTICE = "practice"
 """Further casebook vignettes in words that no demonstration used: what GRPO learns from. It has a train split only."""
+FRAGMENTS = "fragments"
+"""The casebook's training vignettes with words left out. It has a train split only, as well."""
+TRAIN_ONLY = (PRACTICE, FRAGMENTS)
 
 Pair = tuple[Case, str]  # a case and its demonstration; "" where the source has none
 
@@ -71,16 +75,8 @@ def _load(source: str, split: str, limit: int | None, seed: int) -> list[Pair]:
 
 def _source(name: str, split: str) -> list[Pair]:
     """All pairs of one source; an empty list if only this split is empty."""
-    if name == "casebook":
-        from medgrpo.data.casebook import vignettes
-        from medgrpo.data.demonstrations import demonstrate
-
-        return [(vignette.case, demonstrate(vignette)) for vignette in vignettes(split)]
-    if name == PRACTICE:
-        from medgrpo.data.casebook import vignettes
-        from medgrpo.data.demonstrations import demonstrate
-
-        return [(vignette.case, demonstrate(vignette)) for vignette in vignettes(PRACTICE) if split == "train"]
+    if name in ("casebook", *TRAIN_ONLY):
+        return _told(name, split)
     if name == "calculations":
         from medgrpo.data.calculations import calculations
 
@@ -95,8 +91,19 @@ def _source(name: str, split: str) -> list[Pair]:
         from medgrpo.data.demonstrations import in_form
 
         return [(case, in_form(*told) if told else "") for case, told in load_hub(name, split)]
-    known = ", ".join((*GENERATED, PRACTICE, *ADAPTERS))
+    known = ", ".join((*GENERATED, *TRAIN_ONLY, *ADAPTERS))
     raise DataError(f"unknown source {name!r}. Use {known}, or a path ending in {', '.join(SUFFIXES)}.")
+
+
+def _told(name: str, split: str) -> list[Pair]:
+    from medgrpo.data.casebook import vignettes
+    from medgrpo.data.demonstrations import demonstrate
+    from medgrpo.data.fragments import fragments
+
+    if name in TRAIN_ONLY and split != "train":
+        return []
+    drawn = fragments() if name == FRAGMENTS else vignettes(PRACTICE if name == PRACTICE else split)
+    return [(vignette.case, demonstrate(vignette)) for vignette in drawn]
 
 
 def _file_cases(path: Path) -> tuple[Case, ...]:
@@ -111,7 +118,7 @@ def _file_cases(path: Path) -> tuple[Case, ...]:
 
 def _without_leaks(groups: dict[str, list[Pair]]) -> dict[str, list[Pair]]:
     """Training pairs; those not generated lose repeats and whatever overlaps with a held-out case of such a source."""
-    outside = [name for name in groups if name not in (*GENERATED, PRACTICE)]
+    outside = [name for name in groups if name not in (*GENERATED, *TRAIN_ONLY)]
     held_out: list[Case] = []
     for name in outside:
         adapter = find_adapter(name)

@@ -15,6 +15,7 @@ LONG_QUOTE = 56  # characters; a longer phrase is quoted in part
 PAUSE = re.compile(r"\s*[,;:]\s|\s(?=(?:and|with|but|when|while|after|since|because|that|which|until|so)\b)")
 WORDS = 62  # of reasoning before the conclusion; a further finding is quoted only within this budget
 QUOTED = 0.55  # of the question; no third finding is quoted beyond it, since copying the case earns nothing
+COPIED = 0.7  # of the question in quotes of any kind; from there on a third finding is given up again
 
 FIRST = (
     'The key finding is "{q}": {b}.',
@@ -51,8 +52,10 @@ def demonstrate(vignette: Vignette) -> str:
     """The completion: two to four quoted findings with their reasons, the nearest confuser weighed, the conclusion."""
     source, split, _, number = vignette.case.id.split("/")
     rng = random.Random(f"{SEED}/demonstration/{source}/{split}/{number}")
-    sentences = _support(vignette, rng)
-    sentences.append(_weigh(vignette, rng))
+    sentences, weighed = _support(vignette, rng), _weigh(vignette, rng)
+    while len(sentences) > 2 and _quoted(*sentences, weighed) > COPIED * len(vignette.case.question):
+        sentences.pop()
+    sentences.append(weighed)
     sentences.append(rng.choice(CONCLUSION).format(name=in_sentence(vignette.condition.name)))
     answer = f"{vignette.condition.name}. Next: {vignette.condition.approach}."
     return in_form(" ".join(sentences), answer)
@@ -96,6 +99,10 @@ def _support(vignette: Vignette, rng: random.Random) -> list[str]:
             break
         sentences.append(sentence)
     return sentences
+
+
+def _quoted(*sentences: str) -> int:
+    return sum(len(quote) for sentence in sentences for quote in re.findall(r'"([^"]+)"', sentence))
 
 
 def _weigh(vignette: Vignette, rng: random.Random) -> str:

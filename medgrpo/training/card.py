@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from medgrpo import __version__
+from medgrpo.data import FRAGMENTS, GENERATED, TRAIN_ONLY
 from medgrpo.data.hub import find_adapter
 from medgrpo.models import PROFILES
 from medgrpo.safety import DISCLAIMER
@@ -21,7 +22,7 @@ from medgrpo.training.pictures import run_pictures
 from medgrpo.training.run_directory import RunDirectory
 from medgrpo.training.view import View
 
-OWN_SOURCES = ("casebook", "practice", "calculations", "out_of_scope")
+OWN_SOURCES = (*GENERATED, *TRAIN_ONLY)
 CAUTION = (
     "The cases come from the same generator as the training cases unless their source says otherwise; nothing here shows "
     "that the model is fit for patients."
@@ -161,7 +162,9 @@ def _origin(source: str) -> str:
         adapter = found[1]
         return f"[{adapter.repo}](https://huggingface.co/datasets/{adapter.repo}), revision `{adapter.revision}`"
     if source in OWN_SOURCES:
-        return f"`{source}`: synthetic cases that MedGRPO {__version__} makes from its knowledge base; no patient data"
+        left_out = ", with words left out" if source == FRAGMENTS else ""
+        made = f"synthetic cases that MedGRPO {__version__} makes from its knowledge base{left_out}"
+        return f"`{source}`: {made}; no patient data"
     return f"`{public(source)}`: a file of the author's, not published here"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from medgrpo.data import GENERATED, PRACTICE
+from medgrpo.data import GENERATED, TRAIN_ONLY
 from medgrpo.data.hub import ADAPTERS
 from medgrpo.errors import MedGRPOError, SettingsError
 from medgrpo.models import PROFILES as MODELS
@@ -30,7 +30,7 @@ from medgrpo.ui.train_fields import GRPO_ONLY, KEYS, Raw, beside, to_yaml, value
 SOURCES = (
     "casebook",
     "casebook+out_of_scope",
-    PRACTICE,
+    *TRAIN_ONLY,
     *(name for name in GENERATED if name != "casebook"),
     *ADAPTERS,
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medgrpo.data import casebook
 from medgrpo.data.calculations import SIZES, calculations
+from medgrpo.data.fragments import fragments
 from medgrpo.data.knowledge import load_conditions
 from medgrpo.data.registers import registers_of
 
@@ -42,6 +43,10 @@ def test_the_splits_are_those_of_the_generator() -> None:
         (split, f"{size * len(conditions):,}", ", ".join(register.name for register in registers_of(split)))
         for split, size in casebook.SIZES.items()
     ]
+
+
+def test_the_fragments_are_as_many_as_it_says() -> None:
+    assert f"{len(fragments()):,} of the {len(casebook.vignettes('train')):,} training vignettes" in SAID
 
 
 def test_the_counts_are_those_of_the_knowledge_base() -> None:

@@ -29,6 +29,13 @@ def test_joined_sources_share_the_limit_and_mix() -> None:
     assert some != load_cases("casebook+out_of_scope", "train", limit=200, seed=6)
 
 
+def test_fragments_can_be_mixed_with_others() -> None:
+    some = load_demonstrations("casebook+fragments+out_of_scope", "train", limit=300)
+    assert Counter(case.source for case, _ in some) == {"casebook": 100, "fragments": 100, "out_of_scope": 100}
+    assert len({case.question for case, _ in some}) == 300
+    assert all(completion for _, completion in some)
+
+
 def test_a_source_that_runs_out_leaves_its_share_to_the_others() -> None:
     size = len(load_cases("out_of_scope", "test"))
     counts = Counter(case.source for case in load_cases("casebook+out_of_scope", "test", limit=300))
@@ -49,6 +56,7 @@ def test_without_a_limit_everything_comes() -> None:
         ("casebook", "test", 0, "limit is 0"),
         ("casebook+", "test", None, "unknown source ''"),
         ("practice", "test", None, "practice has no case in split 'test'"),
+        ("fragments", "validation", None, "fragments has no case in split 'validation'"),
         ("none.csv", "test", None, "there is no file none.csv"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medgrpo.cases import Case
-from medgrpo.data import GENERATED, PRACTICE, load_cases, load_demonstrations
+from medgrpo.data import FRAGMENTS, GENERATED, PRACTICE, TRAIN_ONLY, load_cases, load_demonstrations
 from medgrpo.data.demonstrations import in_form
 from medgrpo.data.files import SPLITS, read_file
 from medgrpo.data.hub import ADAPTERS, load_hub
@@ -20,7 +20,8 @@ from medgrpo.rewards.audit import audit, audit_sources, gold_completion
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "data" / "fixtures"
 OWN = ROOT / "examples" / "own_cases.csv"
-SOURCES = [*(f"{name}/{split}" for name in GENERATED for split in SPLITS), *ADAPTERS, "own_cases"]
+SOURCES = [*(f"{name}/{split}" for name in GENERATED for split in SPLITS), f"{FRAGMENTS}/train", *ADAPTERS, "own_cases"]
+VIGNETTES = [*(("casebook", split) for split in SPLITS), *((name, "train") for name in TRAIN_ONLY)]
 ATTACKED = 16  # cases a source that are cheated on; gold is tried on all
 
 Pairs = list[tuple[Case, str]]
@@ -104,7 +105,7 @@ def worth(text: str, case: Case) -> float:
     return total(explain(text, case)) or 0.0
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", [*SOURCES, f"{PRACTICE}/train"])
 def test_gold_in_form_earns_everything_that_applies(source: str) -> None:
     assert pairs(source)
     for case, gold in pairs(source):
@@ -118,14 +119,14 @@ def test_gold_in_form_earns_everything_that_applies(source: str) -> None:
         assert (scores["next_step"] is None) == (not case.approach)
 
 
-@pytest.mark.parametrize(("source", "split"), [*(("casebook", split) for split in SPLITS), (PRACTICE, "train")])
+@pytest.mark.parametrize(("source", "split"), VIGNETTES)
 def test_every_vignette_says_what_its_findings_mean(source: str, split: str) -> None:
     for case in load_cases(source, split):
         assert len(case.meanings) == len(case.findings) > 0, case.id
         assert explain(gold_completion(case), case, {"meaning": 1.0})[0].value == 1.0, case.id
 
 
-@pytest.mark.parametrize(("source", "split"), [*(("casebook", split) for split in SPLITS), (PRACTICE, "train")])
+@pytest.mark.parametrize(("source", "split"), VIGNETTES)
 def test_every_vignette_names_the_next_step_of_its_condition(source: str, split: str) -> None:
     approaches = {condition.name: condition.approach for condition in load_conditions()}
     for case in load_cases(source, split):

@@ -53,6 +53,17 @@ def test_a_run_that_recorded_nothing_says_so(tmp_path: Path) -> None:
     assert "license" not in front(card)
 
 
+def test_the_card_says_where_the_cases_are_from(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    config = parse_config({"data": {"source": "practice+fragments+out_of_scope"}})
+    data = card_files(run, config, BASE, "Apache-2.0")["README.md"].split("## Data")[1].split("##")[0]
+    assert "`practice`: synthetic cases" in data
+    assert "`fragments`: synthetic cases" in data
+    assert data.count("no patient data") == 3
+    assert data.count("with words left out") == 1
+
+
 def test_the_licence_of_the_base_binds() -> None:
     card = card_files(*recorded(), "Qwen/Qwen2.5-3B-Instruct", "Qwen Research (non-commercial)")["README.md"]
     assert front(card)["license_name"] == "qwen-research"
