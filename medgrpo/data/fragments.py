@@ -5,7 +5,8 @@ behind the breastbone that came on at rest" is told as "deep ache behind breastb
 enough, as it is for someone who reads another doctor's notes. Word dropout: Iyyer et al., Deep unordered composition rivals
 syntactic methods for text classification, 2015 (ACL), there on the words of the input at each step.
 
-Nothing is left out that says how much, when or whether at all: numbers with their unit, negations and words of direction stay.
+Nothing is left out that says whether or how much: between two pauses all stays if something there is denied, normal or
+positive, and numbers and words of direction stay with the word after them.
 """
 
 import random
@@ -27,14 +28,26 @@ JOINING = frozenset(
     """a an and are as at be been but by for from had has have he her his i in into is it its like my of on or our she so
     some than that the their then there they this to was we were when which while with you your""".split()  # noqa: SIM905
 )
-STAY = re.compile(
-    r"\d|^(?:no|not|non|nor|neither|never|nil|none|nothing|nowhere|cannot|can|could|without|absent|absence|lack|lacks|"
-    r"free|loss|lost|less|more|few|only|except|denies|denied|negative|positive|normal|abnormal|clear|intact|un\w+|"
-    r"high|low|higher|lower|raised|reduced|above|below|over|under|up|down|before|after|during|until|since|"
-    r"better|worse|eases|eased|relieves|relieved|\w*n['’]?t|[+<>=±↑↓/-]+)$",
-    re.I,
-)  # fmt: skip
-LOOSE = re.compile(r"^[\s,;:.–-]+|[\s,;:–-]+$")
+DENIAL = (
+    r"no(?:-\w+)?|not|non\S*|nor|neither|never|nil|none|nothing|nobody|nowhere|nowt|cannot|without|w/o|nad|absen\w+|"
+    r"(?:are|ca|could|did|do|does|had|has|have|is|must|need|should|was|were|wo|would)n['’]?t|unable|inabil\w+|"
+    r"impossible|lack\w*|lost|los[es]\w*|free|gone|fail\w*|refus\w+|denie[sd]|hardly|barely|scarcely|rarely|seldom|"
+    r"instead|rather|except|excluded|[+-]ve|pos|neg|positive|negative|normal|abnormal|clear|intact"
+)
+DEGREE = (
+    r"\S*[\d+<>=±↑↓→]\S*|[/-]+|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|"
+    r"fifty|sixty|seventy|eighty|ninety|hundred|thousand|times|twice|thrice|half|halv\w+|doubl\w+|trebl\w+|tripl\w+|"
+    r"can|could|more|less|fewer|few|little|only|too|nearly|almost|un\w+|\w+nt|poor|short|hard|difficult\w*|troubl\w+|"
+    r"struggl\w+|stop\w*|ceas\w+|quit\w*|miss(?:ed|ing)|used|out|off|late|overdue|delay\w*|despite|empt\w+|vanish\w*|"
+    r"disappear\w*|impair\w*|i[mn]\w+ble|defici\w+|deplet\w+|scant\w*|\S*high\S*|low\S*|rais\w+|ris\w+|rose|elevat\w+|"
+    r"depress\w+|\w+creas\w+|reduc\w+|diminish\w+|declin\w+|fall\w*|fell|drop\w*|dip(?:s|ped|ping)|s[aiu]nk\w*|"
+    r"shr[aiu]nk\w*|gr[eo]w\w*|gain\w*|surg(?:e|es|ed|ing)|spik\w+|soar\w*|exce\w+|above|below|beyond|over|under|up|"
+    r"down|before|after|during|until|since|better|worse\w*|eas\w+|reliev\w+|relief|help\w*|improv\w+|settl\w+|resolv\w+"
+)
+KINDS = re.compile(f"(?:(?P<denial>{DENIAL})|(?P<degree>{DEGREE}))(?:['’]s)?", re.I)
+SLIP = 6  # letters; in a word as long as this the casebook may exchange two neighbours
+PAUSE = re.compile(r"(?<=[,;:.])\s+")
+LOOSE = re.compile(r"^(?:[,;:.–-]+\s+)+|(?:\s+[.–-]+|[\s,;:–])+$")
 ROLES = ("finding", "detail", "history")
 
 
@@ -64,7 +77,7 @@ def in_fragments(vignette: Vignette) -> Vignette | None:
 def leave_out(phrase: str, rng: random.Random) -> str:
     """The phrase without some of its words; the phrase itself if it is too short to spare any."""
     words, keep = phrase.split(), rng.uniform(*KEEP)
-    stays = [_must_stay(words, place) or rng.random() < _chance(word, keep) for place, word in enumerate(words)]
+    stays = [must or rng.random() < _chance(word, keep) for word, must in zip(words, _must_stay(phrase), strict=True)]
     missing = [place for place, word in enumerate(words) if not stays[place] and _tells(word)]
     while missing and sum(map(_tells, compress(words, stays))) < LEAST:
         stays[missing.pop(rng.randrange(len(missing)))] = True
@@ -86,9 +99,25 @@ def _case(case: Case, text: str, told: dict[str, str]) -> Case:
     return replace(case, id=name, question=text, findings=tuple(told[each] for each in case.findings), source=NAME)
 
 
-def _must_stay(words: list[str], place: int) -> bool:
-    """Numbers, negations and words of direction, each with the word after it."""
-    return any(STAY.search(_bare(word)) for word in words[max(0, place - 1) : place + 1])
+def _must_stay(phrase: str) -> list[bool]:
+    """For each word whether it says how much, follows one that does, or has a denial between the same two pauses."""
+    must, follows = list[bool](), False
+    for stretch in PAUSE.split(phrase):
+        kinds = [_kind(word) for word in stretch.split()]
+        for kind in kinds:
+            must.append("denial" in kinds or kind == "degree" or follows)
+            follows = kind == "degree"
+    return must
+
+
+@cache
+def _kind(word: str) -> str:
+    """ "denial", "degree" or "", for the word, its parts at a stroke, or the word with a slip undone."""
+    bare = _bare(word)
+    places = range(1, len(bare) - 1) if len(bare) >= SLIP else ()
+    undone = (bare[:at] + bare[at + 1] + bare[at] + bare[at + 2 :] for at in places)
+    kinds = {found.lastgroup for each in (bare, *bare.split("/"), *undone) if (found := KINDS.fullmatch(each))}
+    return next((kind for kind in ("denial", "degree") if kind in kinds), "")
 
 
 def _chance(word: str, keep: float) -> float:
@@ -96,7 +125,7 @@ def _chance(word: str, keep: float) -> float:
 
 
 def _tells(word: str) -> bool:
-    return len(word) > 2 and not _joins(word)
+    return len(_bare(word)) > 2 and not _joins(word)
 
 
 def _joins(word: str) -> bool:
@@ -104,4 +133,4 @@ def _joins(word: str) -> bool:
 
 
 def _bare(word: str) -> str:
-    return word.strip(",;:.()")
+    return word.strip(",;:.?!()'\"‘’“”")
