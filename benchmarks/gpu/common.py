@@ -352,6 +352,13 @@ def publish(
     path.write_text(json.dumps(result, indent=1, default=str) + "\n", encoding="utf-8")
 
 
+def kept_machine(options: argparse.Namespace, arm: str) -> dict[str, Any]:
+    """The field `machine` of a figure that is read with `--read`: the one on which the arm ran."""
+    if not options.read:
+        return {}
+    return {"machine": json.loads((options.read / arm / "machine.json").read_text(encoding="utf-8"))}
+
+
 def _command() -> str:
     """The command line without folders of this machine."""
     words = [f"benchmarks.gpu.{Path(sys.argv[0]).stem}", *sys.argv[1:]]

@@ -11,7 +11,8 @@ same cases and the same values of the trainer, from the preset of the configurat
 
 A step is the time between two log lines, so everything around the optimiser counts; the first ones warm up and don't.
 Memory is the most that the driver reports in use, vLLM's reserved share included. A figure is written for every pair
-whose arms ran: plain / ours, ours / bare, unsloth / ours.
+whose arms ran: plain / ours, ours / bare, unsloth / ours. `--read FOLDER` runs nothing and compares arms that ran before,
+each in `FOLDER/<arm>` as it lies under `--work`; one that the clock ended counts with the steps it has.
 """
 
 import itertools
@@ -119,7 +120,7 @@ def row(name: str, arm: Arm, folder: Path, began: float | None = None, ran: comm
     config = read_config(folder / "config.yaml", [], "grpo")
     steps = config.training.max_steps
     times = [float(line["time"]) for line in read_lines(folder / "run" / "metrics.jsonl")]
-    if len(times) != steps:
+    if len(times) < (steps if ran else arm.warm + 2):
         raise SystemExit(f"{name} logged {len(times)} of {steps} steps: look at {folder}.")
     seconds = [later - earlier for earlier, later in itertools.pairwise(times)]
     counted = seconds[arm.warm - 1 :] or seconds[-1:]
@@ -141,6 +142,7 @@ def row(name: str, arm: Arm, folder: Path, began: float | None = None, ran: comm
 def main() -> None:
     parser = common.parser("grpo_step", __doc__)
     parser.add_argument("--arms", nargs="+", default=["bare", "ours", "plain"], choices=list(ARMS))
+    parser.add_argument("--read", type=Path, metavar="FOLDER", help="compare arms that ran before, and run nothing")
     options_of(parser, steps=20, batch=16, limit=400)
     options = parser.parse_args()
     completions = 32
@@ -150,14 +152,15 @@ def main() -> None:
     failed = []
     for name in dict.fromkeys(options.arms):
         try:
-            rows[name] = timed(name, ARMS[name], completions, options)
+            arm, kept = ARMS[name], options.read and options.read / name
+            rows[name] = row(name, arm, kept) if kept else timed(name, arm, completions, options)
         except SystemExit as error:
             print(error, flush=True)
             failed.append(name)
             continue
         for file, (title, over, under, sign, goal) in FIGURES.items():  # at once: a later arm may fail
             if name in (over, under) and {over, under} <= rows.keys():
-                publish(file, title, rows[over], rows[under], sign, goal, options)
+                publish(file, title, rows[over], rows[under], sign, goal, options, **common.kept_machine(options, over))
     if failed:
         sys.exit(f"No figure with: {', '.join(failed)}.")
 
@@ -170,6 +173,7 @@ def publish(
     sign: str,
     goal: float | None,
     options: Namespace,
+    **more: Any,
 ) -> None:
     """One figure of two arms."""
     name = f"{over['arm']} / {under['arm']}"
@@ -177,7 +181,7 @@ def publish(
     memory = [row["peak memory of a GPU, GiB"] for row in (over, under)]
     if all(memory):
         ratios[f"peak memory, {name}"] = (memory[0] / memory[1], sign, None)
-    common.publish(file, title, [over, under], ratios, options)
+    common.publish(file, title, [over, under], ratios, options, **more)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ answers in nearly the time of 16: work that one GPU does in its sleep isn't wort
 `--read FOLDER` runs nothing and compares arms that ran before, each in `FOLDER/<arm>` as it lies under `--work`.
 """
 
-import json
 import shlex
 import sys
 from argparse import Namespace
@@ -79,8 +78,7 @@ def main() -> None:
             rows.append(timed(name, arm, options.completions, options))
         publish(rows, options)  # at once: a later arm may fail
     if options.read:
-        kept = options.read / rows[0]["arm"] / "machine.json"
-        publish(rows, options, machine=json.loads(kept.read_text(encoding="utf-8")))
+        publish(rows, options, **common.kept_machine(options, rows[0]["arm"]))
 
 
 def publish(rows: list[dict[str, Any]], options: Namespace, **more: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.gpu import preset_memory
+from benchmarks.gpu import grpo_step, preset_memory
 from benchmarks.gpu.common import RESULTS
 
 ROOT = Path(__file__).parents[2]
@@ -49,12 +49,34 @@ def test_vllm_s_share_is_that_of_the_smaller_card(card: int, share: float) -> No
     assert (config.training.max_steps, config.model, config.init_adapter) == (3, "model", "")
 
 
-def test_the_figure_of_two_gpus_follows_from_the_runs_that_are_kept(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu.two_gpus", "--arms", "one", "two", "split", "--dry"]
-    command += ["--read", str(RESULTS / "two_gpus"), "--work", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    name = "gpus_one_two_split.json"
-    made, kept = (json.loads((folder / name).read_text()) for folder in (tmp_path / "results", RESULTS))
+@pytest.mark.parametrize(
+    ("program", "arms", "figure"),
+    [
+        ("two_gpus", ("one", "two", "split"), "gpus_one_two_split"),
+        ("grpo_step", ("ours", "unsloth-4bit"), "grpo_unsloth_4bit"),
+    ],
+)
+def test_a_figure_follows_from_the_runs_that_are_kept(
+    program: str, arms: tuple[str, ...], figure: str, tmp_path: Path
+) -> None:
+    kept = json.loads((RESULTS / f"{figure}.json").read_text())
+    folder = RESULTS / kept["options"]["read"]
+    command = [sys.executable, "-m", f"benchmarks.gpu.{program}", "--arms", *arms, "--dry"]
+    subprocess.run(
+        [*command, "--read", str(folder), "--work", str(tmp_path)], cwd=ROOT, check=True, capture_output=True
+    )
+    made = json.loads((tmp_path / "results" / f"{figure}.json").read_text())
     assert made["rows"] == kept["rows"]
     assert made["ratios"] == kept["ratios"]
-    assert kept["ratios"]["step time, one / two"]["met"]
+    assert made["machine"] == kept["machine"]
+
+
+def test_an_arm_that_the_clock_ended_counts_with_the_steps_it_has(tmp_path: Path) -> None:
+    arm, kept = grpo_step.ARMS["unsloth-4bit"], RESULTS / "unsloth_4bit" / "unsloth-4bit"
+    assert grpo_step.row("unsloth-4bit", arm, kept)["steps counted"] == 6
+    (tmp_path / "run").mkdir()
+    (tmp_path / "config.yaml").write_text((kept / "config.yaml").read_text())
+    lines = (kept / "run" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(lines[: arm.warm]))
+    with pytest.raises(SystemExit, match="3 of 20 steps"):
+        grpo_step.row("unsloth-4bit", arm, tmp_path)
