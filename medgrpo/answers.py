@@ -24,6 +24,7 @@ class Answer:
 
     Attributes:
         format: `Sections.status` of the text so far.
+        told: all that the person has said, this question last: what an answer may quote.
         tokens: received so far, as the engine counts them.
         seconds: since the question was sent.
         reasoning_seconds: until the answer section began, None before that.
@@ -44,6 +45,7 @@ class Answer:
     reasoning_seconds: float | None = None
     done: bool = False
     red_flags: tuple[str, ...] = ()
+    told: str = ""
 
     def record(self) -> dict[str, Any]:
         """The answer record, ready for `json.dumps`."""
@@ -82,7 +84,8 @@ def ask(
     messages = build_messages(question, history, structured)
     adapter = engine.adapter if variant != "base" else ""
     flags = tuple(flag.why for flag in red_flags(question))
-    answer = Answer(question, variant, engine.model, adapter, sampling, red_flags=flags)
+    told = "\n".join([*(earlier for earlier, _ in history), question])
+    answer = Answer(question, variant, engine.model, adapter, sampling, red_flags=flags, told=told)
     return _grow(engine, messages, answer)
 
 

@@ -23,6 +23,12 @@ def test_snapshots_grow_and_the_last_is_done() -> None:
     assert last.reasoning_seconds is not None
 
 
+def test_an_answer_may_quote_what_was_told_before() -> None:
+    last = list(ask(engine(), "And now?", "grpo", history=[("A hot big toe", FORM)]))[-1]
+    assert last.told == "A hot big toe\nAnd now?"
+    assert answer(engine(), "A hot big toe", "grpo").told == "A hot big toe"
+
+
 def test_the_record_has_the_public_fields() -> None:
     record = answer(engine(), "A hot big toe", "base").record()
     assert list(record) == [

@@ -12,7 +12,7 @@ from typing import Any
 
 from medgrpo.cases import Case
 from medgrpo.rewards import legacy
-from medgrpo.rewards.citations import quoted_findings, reasoning_score
+from medgrpo.rewards.citations import quoted_findings, reasoning_score, told_apart
 from medgrpo.rewards.columns import COLUMNS, case_columns, case_from_columns, cases_from_columns
 from medgrpo.rewards.group import Scale, advantages, total
 from medgrpo.rewards.meanings import FITS, explanations, meaning_score
@@ -35,6 +35,7 @@ __all__ = [
     "explanations",
     "is_intact",
     "quoted_findings",
+    "told_apart",
     "total",
 ]
 

@@ -6,7 +6,9 @@ text between the quotes follows from them. Copying the case instead of choosing 
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 
 from medgrpo.cases import Case
 from medgrpo.parsing import neutralise_tags
@@ -115,3 +117,15 @@ def quoted_findings(reasoning: str, question: str) -> tuple[int, int]:
     quotes = _quotes(reasoning)
     told = _prepared(question, ())[0]
     return len(quotes), sum(_occurs(quote, told) for quote in quotes)
+
+
+def told_apart(reasoning: str, case: str) -> Iterator[tuple[str, bool | None]]:
+    """The reasoning in pieces: what is quoted, marks included, with whether it stands in the case, all else with None."""
+    told, at = _prepared(case, ())[0], 0
+    for match in islice(QUOTED.finditer(reasoning), MOST_QUOTES):
+        quote = plain(match[1] or match[2])
+        if len(quote) >= _SHORTEST:
+            yield reasoning[at : match.start()], None
+            yield match[0], _occurs(quote, told)
+            at = match.end()
+    yield reasoning[at:], None

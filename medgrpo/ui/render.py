@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from medgrpo.answers import Answer
 from medgrpo.engines.base import Health
+from medgrpo.rewards import told_apart
 from medgrpo.safety import DISCLAIMER
 from medgrpo.ui.state import Panel
 
@@ -38,6 +39,20 @@ def escape(text: str) -> str:
 def prose(text: str) -> str:
     """Escaped text with `**bold**` set in bold, the one mark that small models use all the time."""
     return _BOLD.sub(r"<strong>\1</strong>", escape(text))
+
+
+def quoting(text: str, told: str) -> str:
+    """As `prose`, with each quoted phrase marked by whether it stands in what was told; nothing is marked without that."""
+    if not told:
+        return prose(text)
+    return "".join(prose(piece) if real is None else _quote(piece, real) for piece, real in told_apart(text, told))
+
+
+def _quote(phrase: str, real: bool) -> str:
+    if real:
+        return f'<span class="quote" title="Stands in the case in these words.">{escape(phrase)}</span>'
+    sign = '<sup role="img" aria-label="not in the case">≠</sup>'
+    return f'<span class="quote false" title="Does not stand in the case in these words.">{escape(phrase)}{sign}</span>'
 
 
 def chip(shape: str, word: str, why: str, kind: str) -> str:
@@ -109,6 +124,7 @@ def _chips(view: Panel) -> Iterable[str]:
     if view.phase == "done" and answer:
         shape, word, why = FORMAT_CHIPS[answer.sections.status]
         yield chip(shape, word, why, answer.sections.status)
+        yield from _quotes_chip(answer)
         if answer.tokens >= answer.sampling.max_tokens:
             yield chip("✂", f"cut at {answer.sampling.max_tokens} tokens", "Allow more tokens under Sampling.", "cut")
     if view.phase == "stopped":
@@ -119,6 +135,14 @@ def _chips(view: Panel) -> Iterable[str]:
         yield chip("◌", "writing" if view.text else "waiting", "The answer isn't complete yet.", "running")
     if answer and answer.text:
         yield f'<span class="speed">{speed(answer)}</span>'
+
+
+def _quotes_chip(answer: Answer) -> Iterable[str]:
+    quotes = [real for _, real in told_apart(answer.sections.reasoning, answer.told) if real is not None]
+    if quotes and answer.told:
+        why = "Phrases in quotation marks that stand in the case word for word. The others are marked in the reasoning."
+        word = f"{sum(quotes)} of {len(quotes)} quotes in the case"
+        yield chip("❝", word, why, "ok" if all(quotes) else "repaired")
 
 
 def _note(view: Panel) -> str:
@@ -137,7 +161,7 @@ def _reasoning(view: Panel) -> str:
         f"{' open' if writing or unfinished else ''}{'' if text else ' hidden'}>"
         f"<summary>{escape(reasoning_title(view))}</summary>"
         f'<div class="reasoning-body" tabindex="0" role="region" aria-label="Reasoning text">'
-        f'<div class="text" dir="auto">{prose(text)}</div></div></details>'
+        f'<div class="text" dir="auto">{quoting(text, answer.told if answer else "")}</div></div></details>'
     )
 
 

@@ -274,6 +274,7 @@ def _answer(arm: Arm, result: Result | None, found: Case) -> str:
         tokens=result.tokens,
         seconds=result.seconds,
         done=True,
+        told=found.question,
     )
     who = " + ".join(filter(None, (answer.model, answer.adapter)))
     view = Panel(arm.title, "done", answer, id=f"{found.id}-{arm.name}")

@@ -4,7 +4,7 @@ import pytest
 
 from medgrpo.cases import Case
 from medgrpo.parsing import compose
-from medgrpo.rewards import explain, quoted_findings
+from medgrpo.rewards import explain, quoted_findings, told_apart
 
 QUESTION = (
     "A 45-year-old woman has sharp chest pain that eases on leaning forward. There is a friction rub. She had a "
@@ -73,3 +73,12 @@ def test_it_does_not_apply_without_findings_and_needs_the_form() -> None:
 def test_quotes_can_be_counted_for_an_evaluation() -> None:
     assert quoted_findings('"friction rub", "a cold" and "fever"', QUESTION) == (3, 2)
     assert quoted_findings("", "") == (0, 0)
+
+
+def test_the_pieces_make_up_the_text_and_agree_with_the_measure() -> None:
+    reasoning = 'First "friction rub", then "a cold" and “fever”; "x" is too short to tell, "open'
+    pieces = list(told_apart(reasoning, QUESTION))
+    assert "".join(piece for piece, _ in pieces) == reasoning
+    quotes = [(piece, real) for piece, real in pieces if real is not None]
+    assert quotes == [('"friction rub"', True), ('"a cold"', True), ("“fever”", False)]
+    assert quoted_findings(reasoning, QUESTION) == (3, 2)

@@ -66,7 +66,7 @@ def view(text: str = "", phase: str = "done", variant: str = "grpo", note: str =
 
 
 ALLOWED = {"article", "header", "h2", "b", "i", "span", "p", "details", "summary", "div", "section", "h3", "strong"}
-ALLOWED |= {"footer", "button"}
+ALLOWED |= {"footer", "button", "sup"}
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -231,3 +231,38 @@ def test_speed_counts_from_the_first_token():
     assert panel.answer
     assert render.speed(replace(panel.answer, tokens=101, seconds=2.1)) == "50 tok/s · 101 tokens · 2.1 s"
     assert render.speed(replace(panel.answer, tokens=1)) == "1 token · 2.0 s"
+
+
+QUOTING = (
+    '<reasoning>\n"Chest pain" stands out. "jaw pain" fits; "chest  PAIN" again, and "fever" too.\n</reasoning>\n'
+    "<answer>\nX.\n</answer>"
+)
+
+
+def test_a_quote_is_marked_by_whether_it_stands_in_the_case() -> None:
+    outline = Outline(render.panel(view(QUOTING, told="A man with chest pain and no fever.")))
+    quotes = [attrs["class"] for tag, attrs in outline.elements if tag == "span" and "quote" in str(attrs.get("class"))]
+    assert quotes == ["quote", "quote false", "quote", "quote"]
+    assert outline.one("sup")["aria-label"] == "not in the case"
+    assert '"jaw pain"≠ fits' in outline.text
+    assert "3 of 4 quotes in the case" in outline.text
+
+
+def test_without_the_case_nothing_is_said_of_quotes() -> None:
+    markup = render.panel(view(QUOTING))
+    assert "quote" not in markup.replace("&quot;", "")
+    assert "quotes in the case" not in render.panel(view(WELL_FORMED, told="fever and cough"))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_quote_stays_text(text: str) -> None:
+    quoting = f'<reasoning>\n"{text}" and "a {text} b"\n</reasoning>\n<answer>\nX.\n</answer>'
+    for told in (text, "something else"):
+        assert {tag for tag, _ in Outline(render.panel(view(quoting, told=told))).elements} <= ALLOWED
+
+
+@pytest.mark.parametrize("phase", ["writing", "stopped", "error"])
+def test_quotes_are_counted_when_the_answer_is_done_and_marked_before(phase: str) -> None:
+    markup = render.panel(view(QUOTING, phase, told="A man with chest pain and no fever."))
+    assert 'class="quote false"' in markup
+    assert "quotes in the case" not in markup
