@@ -21,7 +21,7 @@ from medgrpo.engines import Sampling, load_engine
 from medgrpo.errors import DataError, MedGRPOError, SettingsError
 from medgrpo.evaluation import ARMS
 from medgrpo.safety import DISCLAIMER
-from medgrpo.settings import Settings
+from medgrpo.settings import QUOTES, Settings
 from medgrpo.training import commands
 from medgrpo.training.pushing import add as add_push
 
@@ -92,6 +92,9 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--top-p", type=float, default=1.0, help="nucleus share (default 1)")
     measure.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
     measure.add_argument("--shuffle", type=int, default=0, help="versions of a multiple-choice case with moved options")
+    measure.add_argument(
+        "--quotes", choices=QUOTES, default="free", help="exact holds them to the case, as the page does (llama.cpp)"
+    )
     measure.add_argument("--workers", type=int, default=0, help="answers at the same time (default one a core)")
     measure.add_argument("--max-tokens", type=int, default=320, help="most new tokens (default 320)")
     measure.add_argument("--pack", type=Path, metavar="FOLDER", help="write the evaluation there too, as it is shipped")
@@ -238,7 +241,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from medgrpo.evaluation.workers import fingerprint, open_engine
 
     chosen = {name: value for name in ("model", "adapter") if (value := getattr(options, name)) is not None}
-    settings = replace(Settings.from_env(), **chosen)
+    settings = replace(Settings.from_env(), quotes=options.quotes, **chosen)
     arms = tuple(name.strip() for name in options.arms.split(",") if name.strip())
     plan = Plan(
         options.out,

@@ -11,6 +11,7 @@ from pathlib import Path
 from medgrpo.errors import SettingsError
 from medgrpo.models import DEFAULT_PROFILE
 
+QUOTES = ("exact", "free")
 ENGINES = ("auto", "llamacpp", "vllm", "endpoint", "transformers", "fake")
 
 
@@ -31,6 +32,7 @@ class Settings:
         zero_gpu: on one whose GPU is lent for each call.
         threads: CPU threads the local engine may use in all; 0 = as many as the process may run on.
         gpu_memory: share of the GPU's memory that the engine "vllm" takes, in (0, 1].
+        quotes: "exact" holds quoted phrases to the case, where the engine can (llama.cpp); "free" leaves them to the model.
         host: address that the page listens on.
         sign_in: visitors of the Space can sign in with their Hub account.
     """
@@ -47,6 +49,7 @@ class Settings:
     zero_gpu: bool = False
     threads: int = 0
     gpu_memory: float = 0.8
+    quotes: str = "exact"
     host: str = "127.0.0.1"
     sign_in: bool = False
 
@@ -65,6 +68,9 @@ class Settings:
         engine = env.get("MEDGRPO_ENGINE", "auto").strip().lower() or "auto"
         if engine not in ENGINES:
             raise SettingsError(f"MEDGRPO_ENGINE={engine!r} is not an engine: use one of {', '.join(ENGINES)}.")
+        quotes = env.get("MEDGRPO_QUOTES", "").strip().lower() or "exact"
+        if quotes not in QUOTES:
+            raise SettingsError(f"MEDGRPO_QUOTES={quotes!r} is unknown: use one of {', '.join(QUOTES)}.")
         endpoint = env.get("MEDGRPO_ENDPOINT", "").strip()
         if engine == "endpoint" and not endpoint.startswith(("http://", "https://")):
             raise SettingsError(
@@ -86,6 +92,7 @@ class Settings:
             zero_gpu=env.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"),
             threads=_count("MEDGRPO_THREADS", env.get("MEDGRPO_THREADS", "0")),
             gpu_memory=_share("MEDGRPO_GPU_MEMORY", env.get("MEDGRPO_GPU_MEMORY", "") or "0.8"),
+            quotes=quotes,
             host=env.get("GRADIO_SERVER_NAME", "").strip() or "127.0.0.1",
             sign_in=bool(env.get("OAUTH_CLIENT_ID")),
         )

@@ -28,6 +28,7 @@ def test_every_variable_is_read() -> None:
             "MEDGRPO_TRAINING": "1",
             "MEDGRPO_THREADS": "3",
             "MEDGRPO_GPU_MEMORY": "0.35",
+            "MEDGRPO_QUOTES": "Free",
             "SYSTEM": "spaces",
             "SPACE_AUTHOR_NAME": "owner",
             "GRADIO_SERVER_NAME": "0.0.0.0",
@@ -46,6 +47,7 @@ def test_every_variable_is_read() -> None:
         on_space=True,
         threads=3,
         gpu_memory=0.35,
+        quotes="free",
         host="0.0.0.0",
         sign_in=True,
     )
@@ -63,6 +65,7 @@ def test_a_hub_token_is_not_taken_along_without_an_endpoint() -> None:
         ("MEDGRPO_ENGINE", "endpoint", "needs MEDGRPO_ENDPOINT"),
         ("MEDGRPO_TRAINING", "maybe", "use 1 or 0"),
         ("MEDGRPO_THREADS", "-1", "use 0 for all"),
+        ("MEDGRPO_QUOTES", "some", "use one of exact, free"),
         ("MEDGRPO_GPU_MEMORY", "40 GB", "use a number from 0.1 to 0.95"),
         ("MEDGRPO_GPU_MEMORY", "1.5", "is not a share of the memory"),
     ],

@@ -14,11 +14,13 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from medgrpo.engines.adapters import check_adapter, convert, find_converted
 from medgrpo.engines.base import BASE, GRPO, Health, Sampling
 from medgrpo.engines.endpoint import ChatClient, with_retries
 from medgrpo.engines.gguf_file import GGUFFile, read_gguf
+from medgrpo.engines.quotes import quote_grammar
 from medgrpo.engines.server import LocalServer
 from medgrpo.errors import EngineError
 from medgrpo.models import PROFILES, find_adapter, find_gguf
@@ -44,7 +46,7 @@ class LlamaCppEngine:
     """llama.cpp on this machine. The processes start in the background; requests wait for them.
 
     Args:
-        settings: `model`, `adapter`, `threads`.
+        settings: `model`, `adapter`, `threads`, `quotes`.
         slots: answers that each variant writes at the same time.
         context: most tokens of prompt and answer together.
         variants: those to start, between which the threads are divided; empty for all there are.
@@ -84,6 +86,7 @@ class LlamaCppEngine:
         self.variants = tuple(adapters)
         self.threads = max(1, (settings.threads or available_cpus()) // len(adapters))
         self._cache = cache
+        self.quotes = settings.quotes
         self._control_tokens = base.control_tokens()
         self._secret = secrets.token_urlsafe(24)
         self._clients: dict[str, ChatClient] = {}
@@ -99,7 +102,10 @@ class LlamaCppEngine:
                 f"There is no variant {variant!r}, only {', '.join(self.variants)}: "
                 "set MEDGRPO_ADAPTER to the folder of a trained adapter."
             )
-        server, extra = self.servers[variant], {"cache_prompt": self._cache and self._is_new(messages, variant)}
+        server = self.servers[variant]
+        extra: dict[str, Any] = {"cache_prompt": self._cache and self._is_new(messages, variant)}
+        if self.quotes == "exact" and (grammar := quote_grammar(messages)):
+            extra["grammar"] = grammar
         # A restarted server has another address, so each attempt asks for it, and waits until it is loaded.
         yield from with_retries(
             lambda: self._client(server.address(PATIENCE), variant).stream(messages, sampling, variant, extra)

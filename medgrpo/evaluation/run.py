@@ -134,6 +134,7 @@ def _describe(engine: Engine, variant: str, sampling: Sampling, structured: bool
         "adapter": adapter_name(engine.adapter) if variant != "base" else "",
         "variant": variant,
         "structured": structured,
+        "quotes": getattr(engine, "quotes", "free"),
         "examples": examples,
         "sampling": asdict(sampling),
     }
@@ -151,6 +152,7 @@ def claim(folder: Path, settings: dict[str, Any], anew: bool = False) -> None:
         RunError: a field other than the title differs, and it isn't to be written `anew`.
     """
     kept = {} if anew else read_settings(folder)
+    kept = kept and {"quotes": "free"} | kept  # an evaluation from before this setting
     different = sorted(key for key in settings if key != "title" and kept.get(key, settings[key]) != settings[key])
     if different:
         raise RunError(

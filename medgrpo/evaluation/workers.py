@@ -41,6 +41,7 @@ class Workers:
         self.engines = tuple(engines)
         first = self.engines[0]
         self.name, self.model, self.adapter, self.variants = first.name, first.model, first.adapter, first.variants
+        self.quotes: str = getattr(first, "quotes", "free")
         self._free: queue.SimpleQueue[Engine] = queue.SimpleQueue()
         for engine in self.engines:
             self._free.put(engine)

@@ -204,6 +204,7 @@ class Lined:
         self._desk, self._stop = desk, stop
         engine = desk.engine
         self.name, self.model, self.adapter, self.variants = engine.name, engine.model, engine.adapter, engine.variants
+        self.quotes: str = getattr(engine, "quotes", "free")
 
     def stream(self, messages: Sequence[Message], sampling: Sampling, variant: str) -> Iterator[str]:
         """See `Engine.stream`; empty if it was stopped while it waited."""

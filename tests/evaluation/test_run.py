@@ -1,3 +1,4 @@
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,6 +46,18 @@ def test_other_settings_need_another_folder(tmp_path: Path) -> None:
     assert read_settings(tmp_path)["title"] == "Two"
     with pytest.raises(RunError, match="another adapter_sha256"):
         evaluate(Counting(), "grpo", CASES, tmp_path, about={"adapter_sha256": "def"})
+
+
+def test_exact_quotes_are_another_setting_and_an_older_evaluation_had_free_ones(tmp_path: Path) -> None:
+    evaluate(Counting(), "grpo", CASES[:1], tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings.pop("quotes") == "free"
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    exact = Counting()
+    exact.quotes = "exact"
+    with pytest.raises(RunError, match="another quotes"):
+        evaluate(exact, "grpo", CASES, tmp_path)
+    assert len(evaluate(Counting(), "grpo", CASES, tmp_path)) == len(CASES)
 
 
 def test_each_seed_is_asked_once_and_more_can_be_added(tmp_path: Path) -> None:
