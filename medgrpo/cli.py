@@ -74,6 +74,17 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument("--limit", type=int, default=64, help="cases to attack (default 64)")
     audit.set_defaults(command=_audit)
 
+    _add_evaluate(verbs)
+    add_push(verbs)
+
+    commands.add(verbs)
+    doctor = verbs.add_parser("doctor", help="what machine, engine, model and adapter this is, and why")
+    doctor.add_argument("--json", action="store_true", help="print a JSON record")
+    doctor.set_defaults(command=_doctor)
+    return root
+
+
+def _add_evaluate(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     measure = verbs.add_parser("evaluate", help="answer and judge the cases of a split; goes on where it stopped")
     measure.add_argument("--out", required=True, type=Path, help="folder for the answers and the report")
     measure.add_argument("--source", default="casebook", help="data source (default casebook)")
@@ -99,14 +110,6 @@ def parser() -> argparse.ArgumentParser:
     measure.add_argument("--max-tokens", type=int, default=320, help="most new tokens (default 320)")
     measure.add_argument("--pack", type=Path, metavar="FOLDER", help="write the evaluation there too, as it is shipped")
     measure.set_defaults(command=_evaluate)
-
-    add_push(verbs)
-
-    commands.add(verbs)
-    doctor = verbs.add_parser("doctor", help="what machine, engine, model and adapter this is, and why")
-    doctor.add_argument("--json", action="store_true", help="print a JSON record")
-    doctor.set_defaults(command=_doctor)
-    return root
 
 
 def _asking(verb: argparse.ArgumentParser, command: Command) -> None:
