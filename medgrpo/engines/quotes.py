@@ -13,23 +13,28 @@ from medgrpo.prompts import Message
 LONGEST = 6000
 """Characters of all questions together; beyond it quotes are free, since the grammar grows with each character."""
 BREAK = '"'
-"""Stands between two questions, and wherever a question has the mark itself: no quote goes across it."""
+"""Stands between two questions: no quote goes across it."""
 
 
 def quote_grammar(messages: Sequence[Message]) -> str:
-    """GBNF that holds quotes to what the person said; "" without instructions to quote, or for very long conversations.
+    """GBNF that holds quotes to what the person said; "" where quotes are left free: without instructions to quote, in
+    very long conversations, and where the person uses quotation marks, since a model that copies them loses count.
 
     A quote is a passage from word to word, in the letters of the case; the first letter of each word may be large or
-    small, as at the beginning of a sentence.
+    small, as at the beginning of a sentence. White space may be
+    of any width. A mark before the end of a line opens none, and one may end with the line.
     """
     asked = [message["content"] for message in messages if message["role"] == "user"]
     text = BREAK.join(" ".join(each.split()) for each in asked)
-    if not messages or messages[0]["role"] != "system" or len(text) > LONGEST:
+    if not messages or messages[0]["role"] != "system" or len(text) > LONGEST or any(BREAK in each for each in asked):
         return ""
     starts = [at for at in range(len(text)) if _begins(text, at)]
     if not starts:
         return ""
-    lines = [r'root ::= ( [^"] | "\"" quote "\"" )*', f'quote ::= " "? ({" | ".join(f"c{at}" for at in starts)})']
+    lines = [
+        r'root ::= ( [^"] | "\"" ( quote ["\n] | "\n" ) )*',
+        f'quote ::= " "? ({" | ".join(f"c{at}" for at in starts)})',
+    ]
     return "\n".join([*lines, *(_rule(text, at) for at in range(len(text)) if text[at] != BREAK)]) + "\n"
 
 
@@ -39,7 +44,8 @@ def _rule(text: str, at: int) -> str:
     more = "" if last else f" c{at + 1}{'?' if _ends(text, at) else ''}"
     letter = text[at]
     both = {letter, letter.lower(), letter.upper()} if _begins(text, at) else {letter}
-    return f"c{at} ::= [{''.join(sorted(_escaped(each) for each in both if len(each) == 1))}]{more}"
+    letters = "".join(sorted(_escaped(each) for each in both if len(each) == 1))
+    return f"c{at} ::= [{letters}]{'+' if letter == ' ' else ''}{more}"
 
 
 def _begins(text: str, at: int) -> bool:

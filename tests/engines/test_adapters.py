@@ -32,7 +32,7 @@ def test_same_greedy_text_as_peft(
 ) -> None:
     model = tiny(architecture)
     save_peft(model.model, tmp_path / "lora", **LORAS[lora])
-    engine = LlamaCppEngine(Settings(model=str(model.gguf), adapter=str(tmp_path / "lora"), threads=2))
+    engine = LlamaCppEngine(Settings(model=str(model.gguf), adapter=str(tmp_path / "lora"), threads=2, quotes="free"))
     try:
         assert engine.variants == (BASE, GRPO)
         texts = set()

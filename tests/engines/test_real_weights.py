@@ -70,7 +70,7 @@ def transformers_texts(gguf: Path, lora: Path, tie: float) -> tuple[Any, dict[tu
 def check_model(gguf: Path, exact: Path, folder: Path, post: Callable[..., Any], tie: float) -> None:
     tokenizer, expected = transformers_texts(gguf, folder / "lora", tie)
     assert len(set(expected.values())) == 4, "the adapter must change the text for this test to mean anything"
-    engine = LlamaCppEngine(Settings(model=str(exact), adapter=str(folder / "lora"), threads=2))
+    engine = LlamaCppEngine(Settings(model=str(exact), adapter=str(folder / "lora"), threads=2, quotes="free"))
     try:
         check_template(engine, tokenizer, post)
         for (case, variant), text in expected.items():
