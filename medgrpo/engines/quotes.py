@@ -21,8 +21,7 @@ def quote_grammar(messages: Sequence[Message]) -> str:
     very long conversations, and where the person uses quotation marks, since a model that copies them loses count.
 
     A quote is a passage from word to word, in the letters of the case; the first letter of each word may be large or
-    small, as at the beginning of a sentence. White space may be
-    of any width. A mark before the end of a line opens none, and one may end with the line.
+    small, as at the beginning of a sentence. White space is one space.
     """
     asked = [message["content"] for message in messages if message["role"] == "user"]
     text = BREAK.join(" ".join(each.split()) for each in asked)
@@ -32,7 +31,7 @@ def quote_grammar(messages: Sequence[Message]) -> str:
     if not starts:
         return ""
     lines = [
-        r'root ::= ( [^"] | "\"" ( quote ["\n] | "\n" ) )*',
+        r'root ::= ( [^"] | "\"" quote "\"" )*',
         f'quote ::= " "? ({" | ".join(f"c{at}" for at in starts)})',
     ]
     return "\n".join([*lines, *(_rule(text, at) for at in range(len(text)) if text[at] != BREAK)]) + "\n"
@@ -45,7 +44,7 @@ def _rule(text: str, at: int) -> str:
     letter = text[at]
     both = {letter, letter.lower(), letter.upper()} if _begins(text, at) else {letter}
     letters = "".join(sorted(_escaped(each) for each in both if len(each) == 1))
-    return f"c{at} ::= [{letters}]{'+' if letter == ' ' else ''}{more}"
+    return f"c{at} ::= [{letters}]{more}"
 
 
 def _begins(text: str, at: int) -> bool:

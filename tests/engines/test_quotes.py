@@ -13,7 +13,7 @@ from medgrpo.prompts import build_messages
 from medgrpo.rewards import quoted_findings
 from medgrpo.settings import Settings
 
-CASE = "A man of 71 (smoker) with crushing  chest pain, ECG: ST↑ in V1–V4; fièvre 38.5 °C.\nNo jaw pain [1] ^\\"
+CASE = "A man of 71 (smoker) with crushing chest pain, ECG: ST↑ in V1–V4; fièvre 38.5 °C.\nNo jaw pain [1] ^\\"
 
 
 def accepts(grammar: str, phrase: str) -> bool:
@@ -54,7 +54,7 @@ def test_passages_of_the_case_may_be_quoted(phrase: str) -> None:
 
 @pytest.mark.parametrize(
     "phrase",
-    ["jaw pain in the chest", "hest pain", "chest pai", "chEst pain", 'crushing" chest', "fever"],
+    ["jaw pain in the chest", "hest pain", "chest pai", "chEst pain", 'crushing" chest', "fever", "man  of"],
 )  # fmt: skip
 def test_nothing_else_may(phrase: str) -> None:
     assert not accepts(quote_grammar(build_messages(CASE)), phrase)
