@@ -16,10 +16,10 @@ from functools import cache
 from itertools import compress, count
 
 from medgrpo.cases import Case
+from medgrpo.data import FRAGMENTS
 from medgrpo.data.casebook import SEED, Vignette, vignettes
 from medgrpo.data.registers import Item
 
-NAME = "fragments"
 SHARE = 0.7  # of the findings, details and risk factors; the others stay as they are
 KEEP = (0.5, 0.9)  # chance that a word stays, drawn for each phrase
 SMALL_WORDS = 0.35  # the same chance for words that only join others
@@ -59,7 +59,7 @@ def fragments() -> tuple[Vignette, ...]:
 
 def in_fragments(vignette: Vignette) -> Vignette | None:
     """The vignette with some phrases shortened, the same at every call; None if none of them could be."""
-    rng = random.Random(f"{SEED}/{NAME}/{vignette.case.id}")
+    rng = random.Random(f"{SEED}/{FRAGMENTS}/{vignette.case.id}")
     text, spans = vignette.case.question, list(vignette.spans)
     for place, (item, span) in enumerate(zip(vignette.items, vignette.spans, strict=True)):
         if not _free(item, span, spans, text) or rng.random() > SHARE:
@@ -95,8 +95,8 @@ def _free(item: Item, span: str, spans: list[str], text: str) -> bool:
 
 def _case(case: Case, text: str, told: dict[str, str]) -> Case:
     """The case with its new text; `told` has the new phrase for each old one."""
-    name = case.id.replace("casebook/", f"{NAME}/", 1)
-    return replace(case, id=name, question=text, findings=tuple(told[each] for each in case.findings), source=NAME)
+    name = case.id.replace("casebook/", f"{FRAGMENTS}/", 1)
+    return replace(case, id=name, question=text, findings=tuple(told[each] for each in case.findings), source=FRAGMENTS)
 
 
 def _must_stay(phrase: str) -> list[bool]:

@@ -121,9 +121,10 @@ def quoted_findings(reasoning: str, question: str) -> tuple[int, int]:
 
 def told_apart(reasoning: str, case: str) -> Iterator[tuple[str, bool | None]]:
     """The reasoning in pieces: what is quoted, marks included, with whether it stands in the case, all else with None."""
-    told, at = _prepared(case, ())[0], 0
+    fresh = plain.__wrapped__  # the page asks this of what people type, which must not outlive their tab in a cache
+    told, at = fresh(case), 0
     for match in islice(QUOTED.finditer(reasoning), MOST_QUOTES):
-        quote = plain(match[1] or match[2])
+        quote = fresh(match[1] or match[2])
         if len(quote) >= _SHORTEST:
             yield reasoning[at : match.start()], None
             yield match[0], _occurs(quote, told)
