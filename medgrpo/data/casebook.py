@@ -71,13 +71,16 @@ def split_of(slug: str, ids: Iterable[str]) -> str:
 
 
 @cache
-def vignettes(split: str) -> tuple[Vignette, ...]:
-    """All vignettes of a split, conditions taking turns. Raises DataError for an unknown split."""
+def vignettes(split: str, times: int = 1) -> tuple[Vignette, ...]:
+    """All vignettes of a split, conditions taking turns, and as many again for `times` above 1, the same ones first.
+
+    Raises DataError for an unknown split.
+    """
     if split not in SIZES:
         raise DataError(f"the casebook has no split {split!r}. Use one of: {', '.join(SIZES)}.")
     conditions, made = load_conditions(), dict[str, Vignette]()
     seen: dict[str, set[frozenset[str]]] = {condition.slug: set() for condition in conditions}
-    for number in range(SIZES[split] * len(conditions)):
+    for number in range(times * SIZES[split] * len(conditions)):
         condition, attempt = conditions[number % len(conditions)], 0
         while (vignette := _vignette(condition, split, number, attempt, seen[condition.slug])).case.question in made:
             attempt += 1

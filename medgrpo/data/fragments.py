@@ -1,4 +1,4 @@
-"""The casebook's training vignettes once more, with words left out of what they say.
+"""The casebook's training vignettes once more and others drawn alike, with words left out of what they say.
 
 A model that has read every phrasing many times knows it as a whole and is lost when one word differs. Here "a deep ache
 behind the breastbone that came on at rest" is told as "deep ache behind breastbone came at rest": what remains has to be
@@ -20,6 +20,7 @@ from medgrpo.data import FRAGMENTS
 from medgrpo.data.casebook import SEED, Vignette, vignettes
 from medgrpo.data.registers import Item
 
+TIMES = 3  # as many vignettes as the training split has; beyond the first time they are drawn for this source alone
 SHARE = 0.7  # of the findings, details and risk factors; the others stay as they are
 KEEP = (0.5, 0.9)  # chance that a word stays, drawn for each phrase
 SMALL_WORDS = 0.35  # the same chance for words that only join others
@@ -53,12 +54,12 @@ ROLES = ("finding", "detail", "history")
 
 @cache
 def fragments() -> tuple[Vignette, ...]:
-    """Each training vignette in fragments; those of which nothing could be left out are not among them."""
-    return tuple(told for each in vignettes("train") if (told := in_fragments(each)) is not None)
+    """Each training vignette and as many again as TIMES says, in fragments; without those that could spare no word."""
+    return tuple(told for each in vignettes("train", TIMES) if (told := in_fragments(each)) is not None)
 
 
 def in_fragments(vignette: Vignette) -> Vignette | None:
-    """The vignette with some phrases shortened, the same at every call; None if none of them could be."""
+    """The vignette with some phrases shortened, the same at every call; None if none could be or one holds another."""
     rng = random.Random(f"{SEED}/{FRAGMENTS}/{vignette.case.id}")
     text, spans = vignette.case.question, list(vignette.spans)
     for place, (item, span) in enumerate(zip(vignette.items, vignette.spans, strict=True)):
@@ -68,7 +69,7 @@ def in_fragments(vignette: Vignette) -> Vignette | None:
         if short in text.replace(span, ""):
             continue
         text, spans[place] = text.replace(span, short), short
-    if text == vignette.case.question:
+    if text == vignette.case.question or any(one != other and one in other for one in spans for other in spans):
         return None
     told = dict(zip(vignette.spans, spans, strict=True))
     return replace(vignette, case=_case(vignette.case, text, told), spans=tuple(spans))

@@ -17,7 +17,7 @@ import pytest
 
 from medgrpo.data.casebook import SIZES, Vignette, vignettes
 from medgrpo.data.demonstrations import demonstrate
-from medgrpo.data.fragments import JOINING, LEAST, ROLES, fragments, in_fragments, leave_out
+from medgrpo.data.fragments import JOINING, LEAST, ROLES, TIMES, fragments, in_fragments, leave_out
 
 EDGES = ",;:.–-"
 DENIES = re.compile(
@@ -37,7 +37,7 @@ DIRECTION = re.compile(
 @cache
 def originals() -> dict[str, Vignette]:
     """The vignette behind each fragment, by the id of the fragment."""
-    return {vignette.case.id.replace("casebook/", "fragments/"): vignette for vignette in vignettes("train")}
+    return {vignette.case.id.replace("casebook/", "fragments/"): vignette for vignette in vignettes("train", TIMES)}
 
 
 def changed() -> Iterator[tuple[str, str]]:
@@ -197,7 +197,7 @@ def test_no_question_occurs_elsewhere() -> None:
 
 
 def test_no_shortened_phrase_is_one_of_a_held_out_split() -> None:
-    new = spans(fragments()) - spans(vignettes("train"))
+    new = spans(fragments()) - spans(vignettes("train", TIMES))
     assert not new & spans(vignettes("hard"))
     assert not new & spans(vignettes("test"))
     assert len(new & spans(vignettes("validation"))) <= 5  # "a reduced appetite" without its article, and the like
