@@ -56,7 +56,7 @@ def trainer_arguments(config: RunConfig, attempt: Attempt) -> Any:
         packing=False,
         max_length=None,
         loss_type="nll",
-        train_sampling_strategy="group_by_length",  # much of a batch drawn at random is padding
+        train_sampling_strategy="random",  # by length, one batch of Qwen2.5's had a gradient that is not a number
     )
 
 
