@@ -11,19 +11,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
 from medgrpo.engines.base import BASE, GRPO, Health, Piece, Sampling
 from medgrpo.engines.control_tokens import without_control_tokens
+from medgrpo.engines.events import events, send
 from medgrpo.errors import EngineError
 from medgrpo.models import PROFILES
 from medgrpo.prompts import Message
 from medgrpo.settings import Settings
-
-if TYPE_CHECKING:
-    from httpx2 import Response
-    from openai import Stream
 
 TRIES, PAUSE = 3, 0.25
 """Attempts of a request until its first token, and seconds between them (twice that, then four times)."""
@@ -31,6 +29,8 @@ LONGEST_PAUSE = 5.0
 """Seconds that a server may ask to wait before another attempt; if it wants more, the person is told."""
 CONNECT, FIRST, GAP = 5.0, 300.0, 120.0
 """Seconds to reach the server, to its first token (a long case on one CPU takes a while to read), and from one to the next."""
+KEPT = 4.0
+"""Seconds a connection is kept while nothing is asked: uvicorn, under vLLM, closes it after five."""
 
 _REFUSALS = {
     401: "refused the key: set MEDGRPO_API_KEY to one that is valid there",
@@ -73,21 +73,37 @@ class ChatClient:
         where: what a person calls this server in an error message.
         local: on this machine: proxies from the environment are not used.
         control_tokens: of the model's vocabulary, to keep typed text from steering the model.
+        reuse: a connection is used again after an answer: for servers that end their responses, and whose connections
+            occupy no one while nothing is asked (llama.cpp's do).
     """
 
     def __init__(
-        self, base_url: str, api_key: str, where: str, local: bool = False, control_tokens: Iterable[str] = ()
+        self,
+        base_url: str,
+        api_key: str,
+        where: str,
+        local: bool = False,
+        control_tokens: Iterable[str] = (),
+        reuse: bool = False,
     ) -> None:
+        from httpx2 import Limits
         from openai import DefaultHttpxClient, OpenAI, Timeout
 
         self.where = where
         self._secret = api_key
         self._control_tokens = tuple(control_tokens)
         timeout = Timeout(FIRST, connect=CONNECT)
-        http = DefaultHttpxClient(trust_env=False, verify=False, timeout=timeout) if local else None
-        self._client = OpenAI(
-            base_url=base_url, api_key=api_key or "none", timeout=timeout, max_retries=0, http_client=http
-        )
+        key = api_key or "none"
+        limits = Limits(keepalive_expiry=KEPT)
+        self._http = DefaultHttpxClient(trust_env=not local, verify=not local, timeout=timeout, limits=limits)
+        self._client = OpenAI(base_url=base_url, api_key=key, timeout=timeout, max_retries=0, http_client=self._http)
+        path, mark, query = self._client.base_url.raw_path.partition(b"?")
+        self._url = self._client.base_url.copy_with(raw_path=path + b"chat/completions" + mark + query)
+        usual = {name: value for name, value in self._client.default_headers.items() if isinstance(value, str)}
+        self._headers = {name: value for name, value in usual.items() if not name.startswith("X-Stainless")}
+        self._headers["Authorization"] = f"Bearer {key}"
+        self._reuse = reuse
+        self._watch = _Watch()
 
     def stream(
         self, messages: Sequence[Message], sampling: Sampling, model: str, extra: Mapping[str, Any] | None = None
@@ -106,29 +122,26 @@ class ChatClient:
         from openai import OpenAIError
 
         harmless = without_control_tokens(messages, self._control_tokens)
-        watch, finished, counted = None, False, 0
+        answer, begun, finished, counted = _Answer(), False, False, 0
         try:
-            with self._open(harmless, sampling, model, extra) as chunks:
-                for chunk in chunks:
-                    usage = chunk.get("usage")
-                    for choice in chunk.get("choices", [])[:1]:
+            response = send(self._http, self._url, self._headers, _body(harmless, sampling, model, extra))
+            with closing(response), self._watch.over(answer, response.extensions["network_stream"]):
+                for event in events(response, self._reuse):
+                    usage = event.get("usage")
+                    for choice in event.get("choices", [])[:1]:
                         finished = finished or choice.get("finish_reason") is not None
                         if content := choice["delta"].get("content"):
-                            watch = watch or _Watch(chunks.response)
-                            watch.since = math.inf
+                            answer.since, begun = math.inf, True
                             new = usage["completion_tokens"] - counted if usage else 1
                             counted += new
                             yield content if new == 1 else Piece(content, new)
-                            watch.since = time.monotonic()
+                            answer.since = time.monotonic()
         except OpenAIError as error:
-            if not (watch and watch.cut):
-                raise self._failure(error, model, watch is not None) from error
+            if not answer.cut:
+                raise self._failure(error, model, begun) from error
         except (ValueError, KeyError, AttributeError, TypeError) as error:  # no JSON, or another kind of it
             raise EngineError(f"{self.where} sent no chat completion: check that the address ends in /v1.") from error
-        finally:
-            if watch:
-                watch.over.set()
-        if watch and watch.cut:
+        if answer.cut and not finished:
             raise EngineError(
                 f"{self.where} wrote nothing for {GAP:.0f} seconds in the middle of an answer: ask again."
             )
@@ -167,27 +180,8 @@ class ChatClient:
 
     def close(self) -> None:
         """Closes the connections."""
+        self._watch.end.set()
         self._client.close()
-
-    def _open(
-        self, messages: list[Message], sampling: Sampling, model: str, extra: Mapping[str, Any] | None
-    ) -> "Stream[dict[str, Any]]":
-        """The chunks as plain dictionaries: making the package's typed objects of them costs half the client's time."""
-        from openai import Stream
-
-        body: dict[str, Any] = {
-            "model": model,
-            "messages": messages,
-            "stream": True,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-            **({} if sampling.seed is None else {"seed": sampling.seed}),
-            **(extra or {}),
-        }
-        return self._client.post(
-            "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=Stream[dict[str, Any]]
-        )
 
     def _failure(self, error: Exception, model: str, begun: bool) -> EngineError:
         sentence = self._sentence(error, model, begun)
@@ -239,6 +233,13 @@ class ChatClient:
         return f" ({text.rstrip('.')})" if text else ""
 
 
+def _body(messages: list[Message], sampling: Sampling, model: str, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A request; without a seed the server draws one."""
+    seed = {} if sampling.seed is None else {"seed": sampling.seed}
+    body = {"model": model, "messages": messages, "stream": True, "temperature": sampling.temperature}
+    return body | {"top_p": sampling.top_p, "max_tokens": sampling.max_tokens} | seed | dict(extra or {})
+
+
 def _public(url: str) -> str:
     """The address without a user name and password in it."""
     return re.sub(r"//[^/@]*@", "//", url)
@@ -258,30 +259,44 @@ def _asked_pause(error: Exception) -> float | None:
     return float(asked) if str(asked).isdecimal() else None
 
 
+@dataclass(eq=False)
+class _Answer:
+    """Since when we wait for the next token (infinite while we don't), and whether its connection was cut."""
+
+    since: float = math.inf
+    cut: bool = False
+
+
 class _Watch(threading.Thread):
-    """Cuts the connection of an answer that goes silent after its first token.
+    """Cuts the connections of answers that go silent after their first token; one thread for all of a client.
 
     The HTTP client has one read time-out for a whole response, and the first token may take much longer than the next.
 
     Attributes:
-        since: when we began to wait for the next token; infinite while we don't.
-        over: set at the end of the answer.
-        cut: whether the connection was cut.
+        end: set when the client is closed.
     """
 
-    def __init__(self, response: "Response") -> None:
-        super().__init__(name="watch-stream", daemon=True)
-        self.since, self.over, self.cut = math.inf, threading.Event(), False
-        self._socket = response.extensions["network_stream"].get_extra_info("socket")
+    def __init__(self) -> None:
+        super().__init__(name="watch-streams", daemon=True)
+        self.end, self._sockets = threading.Event(), dict[_Answer, socket.socket]()
         self.start()
 
+    @contextmanager
+    def over(self, answer: _Answer, stream: Any) -> Iterator[None]:
+        """Watches an answer that comes over this stream of the HTTP client."""
+        self._sockets[answer] = stream.get_extra_info("socket")
+        try:
+            yield
+        finally:
+            del self._sockets[answer]
+
     def run(self) -> None:
-        while not self.over.wait(GAP / 10):
-            if time.monotonic() - self.since > GAP:
-                self.cut = True
-                with suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
-                return
+        while not self.end.wait(GAP / 10):
+            for answer, connection in self._sockets.copy().items():
+                if time.monotonic() - answer.since > GAP and answer in self._sockets:
+                    answer.cut = True
+                    with suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
 
 
 class EndpointEngine:

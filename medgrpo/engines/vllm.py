@@ -216,7 +216,7 @@ class _Server:
         """The connection pool to the server; a restarted one has a new address and gets a new one."""
         with self._lock:
             if address not in self._clients:
-                self._clients[address] = ChatClient(f"{address}/v1", self._secret, "The vLLM server", True)
+                self._clients[address] = ChatClient(f"{address}/v1", self._secret, "The vLLM server", True, reuse=True)
             return self._clients[address]
 
     def progress(self) -> str:
@@ -236,13 +236,16 @@ class _Server:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _options(self) -> list[str]:
-        """Options of `vllm serve`. Only temperature, top_p and seed choose tokens, so not the model's own defaults."""
+        """Options of `vllm serve`. Only temperature, top_p and seed choose tokens, so not the model's own defaults.
+
+        Nobody reads its statistics, which it would note of each token of each answer.
+        """
         return [
             "--served-model-name", BASE, "--enable-lora", "--max-lora-rank", str(self.rank),
             "--max-loras", str(TOGETHER), "--max-cpu-loras", str(KEPT), "--enable-prefix-caching",
             "--max-model-len", str(CONTEXT), "--gpu-memory-utilization", str(self.share),
             "--generation-config", "vllm", "--allowed-origins", "[]", "--stream-interval", str(SENT_AT_ONCE),
-            "--disable-uvicorn-access-log", "--uvicorn-log-level", "warning",
+            "--disable-uvicorn-access-log", "--uvicorn-log-level", "warning", "--disable-log-stats",
         ]  # fmt: skip
 
 

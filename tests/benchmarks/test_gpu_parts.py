@@ -1,17 +1,22 @@
 """Parts of the GPU benchmarks that need no GPU."""
 
+import argparse
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from benchmarks.gpu import grpo_step, preset_memory
+from benchmarks.gpu import grpo_step, preset_memory, users
 from benchmarks.gpu.common import RESULTS
+from medgrpo.engines import BASE, GRPO, Sampling
+from medgrpo.engines.base import Piece
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,3 +85,45 @@ def test_an_arm_that_the_clock_ended_counts_with_the_steps_it_has(tmp_path: Path
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(lines[: arm.warm]))
     with pytest.raises(SystemExit, match="3 of 20 steps"):
         grpo_step.row("unsloth-4bit", arm, tmp_path)
+
+
+class Asked:
+    """An engine that notes what it is asked, and answers in two pieces of three and five tokens."""
+
+    def __init__(self) -> None:
+        self.cases: list[int | None] = []
+        self.variants: list[str] = []
+
+    def stream(self, messages: object, sampling: Sampling, variant: str) -> Iterator[str]:
+        self.cases.append(sampling.seed)
+        self.variants.append(variant)
+        yield Piece("a", 3)
+        yield Piece("b", 5)
+
+
+def test_users_count_the_tokens_that_the_server_says_it_wrote() -> None:
+    engine: Any = Asked()
+    load = users.Ours(engine, (BASE, GRPO)).load(4, 3, 8, 100)
+    assert load.tokens == 4 * 3 * 8
+    assert len(load.firsts) == 4 * 3
+    assert sorted(engine.cases) == list(range(100, 112)), "no case is asked twice"
+    assert engine.variants.count(GRPO) == 6
+
+
+def test_users_load_the_servers_in_turns_with_the_same_cases() -> None:
+    order: list[tuple[str, int]] = []
+
+    class Noted(users.Bare):
+        def load(self, users_: int, questions: int, tokens: int, seed: int) -> users.Load:
+            order.append((self.url, seed))
+            return users.Load(1.0, 10, [0.1])
+
+    contenders = {name: Noted(name, (BASE,)) for name in ("bare", "ours", "ours, both variants")}
+    options = argparse.Namespace(users=4, questions=2, tokens=8, rounds=4)
+    rounds = users.measured(contenders, options)
+    assert {name: len(loads) for name, loads in rounds.items()} == dict.fromkeys(contenders, 4), "the first warms up"
+    turns = [[name for name, _ in order[at : at + 3]] for at in range(0, len(order), 3)]
+    assert turns == [list(contenders), list(contenders)[::-1]] * 2 + [list(contenders)]
+    seeds = {name: [seed for who, seed in order if who == name] for name in contenders}
+    assert seeds["bare"] == seeds["ours"]
+    assert not set(seeds["ours"]) & set(seeds["ours, both variants"]), "they share a server and its cache"

@@ -39,7 +39,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--gpu-memory-utilization", type=float)
     parser.add_argument("--allowed-origins", type=json.loads)
     parser.add_argument("--uvicorn-log-level", choices=["critical", "error", "warning", "info", "debug", "trace"])
-    for name in ("--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log"):
+    for name in ("--enable-lora", "--enable-prefix-caching", "--disable-uvicorn-access-log", "--disable-log-stats"):
         parser.add_argument(name, action="store_true")
     return parser.parse_args()
 
