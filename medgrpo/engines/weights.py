@@ -86,8 +86,12 @@ def dequantise(gguf: Path, cache: Path) -> Path:
             f"{gguf} cannot be converted ({type(error).__name__}: {' '.join(str(error).split())[:200]}): "
             "fetch the file again, or set the model to a Hub id or folder of the full-precision weights."
         ) from error
-    if not folder.exists():
+    try:
         partial.rename(folder)
+    except OSError:  # another process was as far at the same time: what it made is the same
+        shutil.rmtree(partial, ignore_errors=True)
+        if not folder.is_dir():
+            raise
     return folder
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -22,8 +23,13 @@ from medgrpo.errors import DataError
 
 SPLITS = tuple(SIZES)
 HELD_OUT = ("validation", "test", "hard")
-ALL = [(split, vignette) for split in SPLITS for vignette in vignettes(split)]
 FORM = re.compile(r"<reasoning>\n(.+)\n</reasoning>\n<answer>\n(.+)\n</answer>", re.S)
+
+
+@cache
+def everything() -> list[tuple[str, Vignette]]:
+    """Every split with its vignettes; made by the first test that asks, not by a process that only collects."""
+    return [(split, vignette) for split in SPLITS for vignette in vignettes(split)]
 
 
 def digest() -> str:
@@ -40,23 +46,23 @@ def test_it_is_the_same_to_the_byte_in_another_process() -> None:
 
 
 def test_sizes_balance_and_ids() -> None:
-    assert len(ALL) >= 6000
+    assert len(everything()) >= 6000
     for split in SPLITS:
         cases = [vignette.case for vignette in vignettes(split)]
         assert set(Counter(case.answer for case in cases).values()) == {SIZES[split]}
         assert {(case.split, case.source, case.kind) for case in cases} == {(split, "casebook", "diagnosis")}
-    assert len({vignette.case.id for _, vignette in ALL}) == len(ALL)
-    assert len({vignette.case.question for _, vignette in ALL}) == len(ALL)
+    assert len({vignette.case.id for _, vignette in everything()}) == len(everything())
+    assert len({vignette.case.question for _, vignette in everything()}) == len(everything())
 
 
 def test_no_text_names_any_condition() -> None:
     labels = label_pattern(load_conditions())
-    named = [(v.case.id, match.group()) for _, v in ALL if (match := labels.search(v.case.question))]
+    named = [(v.case.id, match.group()) for _, v in everything() if (match := labels.search(v.case.question))]
     assert named == []
 
 
 def test_nothing_of_the_machinery_is_left_in_the_text() -> None:
-    for _, vignette in ALL:
+    for _, vignette in everything():
         text = vignette.case.question
         assert not re.search(r"[{}\n\t]|  |\.\.|,,|\s[.,;!]", text), text
         assert not any(ord(char) >= OPEN for char in text), text
@@ -64,7 +70,7 @@ def test_nothing_of_the_machinery_is_left_in_the_text() -> None:
 
 def test_findings_are_verbatim_and_enough() -> None:
     few_keys = 0
-    for _, vignette in ALL:
+    for _, vignette in everything():
         case, own = vignette.case, [item.statement for item in vignette.items if item.role == "finding"]
         assert len(case.findings) == len(own)
         assert (2 if is_brief(vignette) else 3) <= len(own) <= 8
@@ -72,7 +78,7 @@ def test_findings_are_verbatim_and_enough() -> None:
         keys = sum(statement.weight == "key" for statement in own)
         assert keys >= 1
         few_keys += keys == 1
-    assert few_keys < 0.15 * len(ALL)
+    assert few_keys < 0.15 * len(everything())
 
 
 def is_brief(vignette: Vignette) -> bool:
@@ -98,7 +104,7 @@ def _key_places(vignette: Vignette) -> list[int]:
 def test_practice_and_validation_have_phrasings_of_their_own() -> None:
     """What is said of a finding in one of them is said nowhere else; test shares the words of train."""
     said: dict[str, set[tuple[str, str]]] = {split: set() for split in SPLITS}
-    for split, vignette in ALL:
+    for split, vignette in everything():
         for item, span in zip(vignette.items, vignette.spans, strict=True):
             if item.role == "finding" and not re.search(r"\d", span):
                 said[split].add((f"{vignette.condition.slug}/{item.statement.id}", span.lower().replace("'", "")))
@@ -112,7 +118,7 @@ def test_practice_and_validation_have_phrasings_of_their_own() -> None:
 
 def test_finding_combinations_belong_to_one_split() -> None:
     sets: dict[str, set[tuple[str, ...]]] = {split: set() for split in SPLITS}
-    for split, vignette in ALL:
+    for split, vignette in everything():
         ids = sorted(item.statement.id for item in vignette.items if item.role == "finding")
         assert split_of(vignette.condition.slug, ids) == split
         sets[split].add((vignette.condition.slug, *ids))
@@ -122,7 +128,7 @@ def test_finding_combinations_belong_to_one_split() -> None:
 def test_frames_belong_to_one_split() -> None:
     for part in (1, 3):  # opener and order; with the register they make the frame
         frames: dict[str, set[tuple[str, str]]] = {split: set() for split in SPLITS}
-        for split, vignette in ALL:
+        for split, vignette in everything():
             lines = vignette.template.split("\n")
             frames["train" if split == "practice" else split].add((lines[0], lines[part]))
         assert all(not frames[one] & frames[other] for one, other in combinations(SPLITS, 2))
@@ -155,7 +161,7 @@ def test_negatives_details_and_noise_are_common() -> None:
 
 
 def test_every_patient_is_possible() -> None:
-    for _, vignette in ALL:
+    for _, vignette in everything():
         text = vignette.case.question.lower().replace("ambulance man", "")
         if re.search(r"\b(man|male)\b", text) and not re.search(r"\b(woman|female)\b", text):
             assert not re.search(r"pregnan|menstru|contracepti|\bovar", text), text
@@ -174,14 +180,14 @@ def test_the_rules_name_entries_that_exist() -> None:
 
 def test_contradicting_entries_never_meet() -> None:
     conflicts = read_yaml(HERE / "casebook_rules.yaml")["conflicts"]
-    for _, vignette in ALL:
+    for _, vignette in everything():
         ids = {item.statement.id for item in vignette.items if item.role != "detail"}
         for one, others in conflicts.get(vignette.condition.slug, {}).items():
             assert one not in ids or not ids & set(others), vignette.case.id
 
 
 def test_one_vignette_keeps_to_one_side() -> None:
-    for _, vignette in ALL:
+    for _, vignette in everything():
         if vignette.condition.slug == "pneumothorax":
             told = zip(vignette.items, vignette.spans, strict=True)
             spans = " ".join(span for item, span in told if item.role == "finding")
@@ -194,7 +200,7 @@ def test_an_unknown_split_is_named() -> None:
 
 
 def test_demonstrations_have_the_exact_form_and_quote_the_case() -> None:
-    for _, vignette in ALL:
+    for _, vignette in everything():
         parts = FORM.fullmatch(demonstrate(vignette))
         assert parts, vignette.case.id
         _check_demonstration(vignette, parts.group(1), parts.group(2))

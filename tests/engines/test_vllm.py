@@ -369,3 +369,21 @@ def test_a_gguf_file_is_converted_for_vllm(tmp_path: Path, tiny: Callable[[str],
     folder = Path(_weights(str(tiny("llama").gguf), tmp_path))
     assert folder.parent == tmp_path
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_two_that_convert_a_gguf_file_at_once_leave_one_folder(
+    tmp_path: Path, tiny: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medgrpo.engines import weights
+
+    gguf, mend, others = tiny("llama").gguf, weights.end_turns_properly, []
+
+    def meanwhile(tokenizer: Any, model: Any) -> None:
+        monkeypatch.undo()
+        others.append(weights.dequantise(gguf, tmp_path))
+        mend(tokenizer, model)
+
+    monkeypatch.setattr(weights, "end_turns_properly", meanwhile)
+    assert weights.dequantise(gguf, tmp_path) == others[0]
+    assert list(tmp_path.iterdir()) == others
