@@ -372,18 +372,22 @@ def test_a_gguf_file_is_converted_for_vllm(tmp_path: Path, tiny: Callable[[str],
 
 
 @pytest.mark.slow
-def test_two_that_convert_a_gguf_file_at_once_leave_one_folder(
-    tmp_path: Path, tiny: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_that_convert_a_gguf_file_at_once_leave_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medgrpo.engines import weights
 
-    gguf, mend, others = tiny("llama").gguf, weights.end_turns_properly, []
+    class Loaded:
+        def save_pretrained(self, folder: Path) -> None:
+            (folder / "config.json").write_text("{}")
 
     def meanwhile(tokenizer: Any, model: Any) -> None:
-        monkeypatch.undo()
-        others.append(weights.dequantise(gguf, tmp_path))
-        mend(tokenizer, model)
+        monkeypatch.setattr(weights, "end_turns_properly", lambda *_: None)
+        others.append(weights.dequantise(gguf, cache))
 
+    others, gguf, cache = list[Path](), tmp_path / "x.gguf", tmp_path / "cache"
+    gguf.write_bytes(b"GGUF")
+    for name in ("AutoTokenizer", "AutoModelForCausalLM"):
+        monkeypatch.setattr(getattr(weights, name), "from_pretrained", lambda *_, **__: Loaded())
+    monkeypatch.setattr(weights, "_forget_quantisation", lambda model: None)
     monkeypatch.setattr(weights, "end_turns_properly", meanwhile)
-    assert weights.dequantise(gguf, tmp_path) == others[0]
-    assert list(tmp_path.iterdir()) == others
+    assert weights.dequantise(gguf, cache) == others[0]
+    assert list(cache.iterdir()) == others
