@@ -30,10 +30,7 @@ def quote_grammar(messages: Sequence[Message]) -> str:
     starts = [at for at in range(len(text)) if _begins(text, at)]
     if not starts:
         return ""
-    lines = [
-        r'root ::= ( [^"] | "\"" quote "\"" )*',
-        f'quote ::= " "? ({" | ".join(f"c{at}" for at in starts)})',
-    ]
+    lines = [r'root ::= ( [^"] | "\"" quote "\"" )*', f'quote ::= " "? ({" | ".join(f"c{at}" for at in starts)})']
     return "\n".join([*lines, *(_rule(text, at) for at in range(len(text)) if text[at] != BREAK)]) + "\n"
 
 
