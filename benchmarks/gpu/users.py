@@ -126,23 +126,30 @@ class Ours:
 
 
 @contextmanager
+def llamacpp_server(options: argparse.Namespace) -> Iterator[str]:
+    """The server of a dry run, with SmolLM2; yields its address."""
+    from medgrpo.engines.server import LocalServer
+
+    options.work.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "medgrpo.engines.llamacpp_server", "--model", str(find_gguf("smollm2-135m"))]
+    command += ["--threads", "1", "--context", "4096", "--slots", "2"]
+    command += ["--address-file", str(options.work / "address")]
+    server = LocalServer("bare server", command, options.work, SECRET)
+    try:
+        yield server.address(60)
+    finally:
+        server.close()
+
+
+@contextmanager
 def bare_server(options: argparse.Namespace) -> Iterator[str]:
     """`vllm serve` with its own defaults but for memory and context; llama.cpp's server in a dry run."""
+    if options.dry:
+        with llamacpp_server(options) as url:
+            yield url
+        return
     port = common.free_port()
     url = f"http://127.0.0.1:{port}"
-    options.work.mkdir(parents=True, exist_ok=True)
-    if options.dry:
-        from medgrpo.engines.server import LocalServer
-
-        command = [sys.executable, "-m", "medgrpo.engines.llamacpp_server", "--model", str(find_gguf("smollm2-135m"))]
-        command += ["--threads", "1", "--context", "4096", "--slots", "2"]
-        command += ["--address-file", str(options.work / "address")]
-        server = LocalServer("bare server", command, options.work, SECRET)
-        try:
-            yield server.address(60)
-        finally:
-            server.close()
-        return
     model, adapter = common.model_folders(options)
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model), "--served-model-name", BASE]
     command += ["--host", "127.0.0.1", "--port", str(port), "--api-key", SECRET, "--max-model-len", "4096"]
@@ -185,9 +192,9 @@ def row(name: str, loads: list[Load]) -> dict[str, Any]:
 def main() -> None:
     parser = common.parser("users", __doc__, cpu=True)
     parser.add_argument("--users", type=int, default=64)
-    parser.add_argument("--questions", type=int, default=2, help="of each user in a round")
+    parser.add_argument("--questions", type=int, default=6, help="of each user in a round")
     parser.add_argument("--tokens", type=int, default=256, help="of each answer")
-    parser.add_argument("--rounds", type=int, default=8, help="an even number has as many in each order")
+    parser.add_argument("--rounds", type=int, default=6, help="an even number has as many in each order")
     parser.add_argument("--share", type=float, default=0.4, help="of the GPU's memory, for each of the two servers")
     parser.add_argument("--with-lora", action="store_true", help="both variants on both sides")
     options = parser.parse_args()

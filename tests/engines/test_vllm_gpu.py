@@ -33,9 +33,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def engine(settings: Settings) -> Iterator[VLLMEngine]:
-    engine = VLLMEngine(settings)
-    yield engine
-    engine.close()
+    """The engine; its server keeps the statistics that it otherwise goes without, for `running`."""
+    ours = vllm._Server._options
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vllm._Server, "_options", lambda server: [o for o in ours(server) if o != "--disable-log-stats"])
+        engine = VLLMEngine(settings)
+        yield engine
+        engine.close()
 
 
 def ask(engine: VLLMEngine, variant: str) -> str:
