@@ -177,30 +177,42 @@ def run(command: Sequence[str], log: Path, environment: Mapping[str, str], limit
 
 
 @contextmanager
-def served(
-    command: Sequence[str], log: Path, environment: Mapping[str, str], ready: str, limit: float
-) -> Iterator[None]:
-    """A server that runs while the block does, entered when the address `ready` answers 200."""
-    import httpx
-
+def started(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that runs while the block does, and all that it starts."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **OFFLINE, **environment}, stdout=out, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
     try:
-        end = time.monotonic() + limit
-        while True:
-            with suppress(httpx.HTTPError):
-                if httpx.get(ready, timeout=2, trust_env=False).status_code == 200:
-                    break
-            if process.poll() is not None or time.monotonic() > end:
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
-                raise SystemExit(f"{' '.join(command)} did not answer at {ready}; the log is {log}:\n{tail}")
-            time.sleep(0.5)
-        yield
+        yield process
     finally:
         _end_group(process)
+
+
+def wait_until_ready(process: "subprocess.Popen[bytes]", log: Path, ready: str, limit: float) -> None:
+    """Until the address `ready` answers 200, or the last lines of the log and the end."""
+    import httpx
+
+    end = time.monotonic() + limit
+    while True:
+        with suppress(httpx.HTTPError):
+            if httpx.get(ready, timeout=2, trust_env=False).status_code == 200:
+                return
+        if process.poll() is not None or time.monotonic() > end:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-25:])
+            raise SystemExit(f"{ready} did not answer; the server's log is {log}:\n{tail}")
+        time.sleep(0.5)
+
+
+@contextmanager
+def served(
+    command: Sequence[str], log: Path, environment: Mapping[str, str], ready: str, limit: float
+) -> Iterator[None]:
+    """A server that runs while the block does, entered when the address `ready` answers 200."""
+    with started(command, log, environment) as process:
+        wait_until_ready(process, log, ready, limit)
+        yield
 
 
 def free_port() -> int:

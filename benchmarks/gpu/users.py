@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import common
@@ -126,15 +127,15 @@ class Ours:
 
 
 @contextmanager
-def llamacpp_server(options: argparse.Namespace) -> Iterator[str]:
-    """The server of a dry run, with SmolLM2; yields its address."""
+def llamacpp_server(folder: Path) -> Iterator[str]:
+    """The server of a dry run, with SmolLM2; its log goes to the folder. Yields its address."""
     from medgrpo.engines.server import LocalServer
 
-    options.work.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "medgrpo.engines.llamacpp_server", "--model", str(find_gguf("smollm2-135m"))]
     command += ["--threads", "1", "--context", "4096", "--slots", "2"]
-    command += ["--address-file", str(options.work / "address")]
-    server = LocalServer("bare server", command, options.work, SECRET)
+    command += ["--address-file", str(folder / "address")]
+    server = LocalServer("bare server", command, folder, SECRET)
     try:
         yield server.address(60)
     finally:
@@ -145,7 +146,7 @@ def llamacpp_server(options: argparse.Namespace) -> Iterator[str]:
 def bare_server(options: argparse.Namespace) -> Iterator[str]:
     """`vllm serve` with its own defaults but for memory and context; llama.cpp's server in a dry run."""
     if options.dry:
-        with llamacpp_server(options) as url:
+        with llamacpp_server(options.work) as url:
             yield url
         return
     port = common.free_port()

@@ -31,7 +31,7 @@ ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_NO_USAGE_STATS": "
 _BIGGER = "set MEDGRPO_GPU_MEMORY to a larger share, choose a smaller MEDGRPO_MODEL, or use MEDGRPO_ENGINE=llamacpp"
 REASONS: tuple[tuple[str, str, bool], ...] = (
     (
-        r"Free memory on device .*?\(([\d./]+) GiB\).*?\(([\d.]+),",
+        r"Free memory on device .*?\(([\d./]+) GiB\) on startup is less .*?\(([\d.]+),",
         "Only {0} GiB of the GPU are free and vLLM was to take {1} of it: end what else uses the GPU "
         "(`nvidia-smi` names it), or set MEDGRPO_GPU_MEMORY to a smaller share.",
         True,

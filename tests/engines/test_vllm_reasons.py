@@ -13,6 +13,12 @@ TAKEN = (
     "(0.8, 63.34 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."
 )
 
+USUAL = (
+    "(EngineCore pid=9) INFO Free memory on device (139.29/139.8 GiB) on startup. Desired GPU memory utilization is "
+    "(0.3, 41.94 GiB). Actual usage is 0.3 GiB for consumed memory (weights + non-torch)."
+)
+"""vLLM 0.29 writes it at each start that goes well."""
+
 
 @pytest.mark.parametrize(
     ("line", "says", "passing"),
@@ -44,3 +50,4 @@ def test_reasons_are_sentences_with_a_remedy(line: str, says: str, passing: bool
 def test_the_root_cause_wins_and_the_unknown_is_not_guessed() -> None:
     assert explain(["CUDA out of memory", TAKEN]) == explain([TAKEN])
     assert explain(["Segmentation fault"]) is None
+    assert explain([USUAL, "EngineDeadError: EngineCore encountered an issue."]) is None
