@@ -3,7 +3,8 @@
 Run `python -m benchmarks.cpu_inference` on a quiet machine. It asks, in turns so that a slow moment of the machine hits all
 alike: our engine; a bare `xllamacpp.Server` in a process of its own with the same threads and environment; the same with
 llama.cpp's default environment; transformers in float32 and bfloat16. Then it lets both variants of our engine answer at
-once and compares the wall time with that of the slower one alone on its share of the threads. Every question is new, so
+once and compares the wall time with that of the slower one alone on its share of the threads. At last the shipped adapter
+answers cases of the casebook to their end, its quotes held to the case and free. Every question is new, so
 that the instructions are cached and the case is not, as on the page. Medians; results go to
 `benchmarks/results/cpu_inference.json` and, as a table, to standard output.
 """
@@ -22,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from medgrpo.data.casebook import vignettes
 from medgrpo.engines import BASE, GRPO, Sampling
 from medgrpo.engines.gguf_file import read_gguf
 from medgrpo.engines.llamacpp import CONTEXT, ENVIRONMENT, LlamaCppEngine, available_cpus
@@ -36,6 +38,7 @@ TARGETS = {
     "engine / bare llama.cpp, flash attention": (">=", 0.95),
     "engine / transformers": (">=", 5.0),
     "compare / slower alone": ("<=", 1.15),
+    "exact quotes / free quotes": (">=", 0.9),
 }
 
 Timing = tuple[float, float, float]
@@ -234,6 +237,24 @@ def compare(repetitions: int, tokens: int, cpus: int) -> dict[str, Any]:
     }
 
 
+def quoting(repetitions: int, threads: int) -> dict[str, dict[str, Any]]:
+    """The shipped adapter with exact and with free quotes, asked the same cases in turns."""
+    engines = {
+        f"GRPO, {quotes} quotes": LlamaCppEngine(Settings(model=MODEL, threads=threads * 2, quotes=quotes))
+        for quotes in ("exact", "free")
+    }
+    timings: dict[str, list[Timing]] = {name: [] for name in engines}
+    try:
+        for vignette in vignettes("test")[: repetitions + 1]:
+            for name, engine in engines.items():
+                messages = build_messages(vignette.case.question)
+                timings[name].append(clocked(engine.stream(messages, Sampling(), GRPO)))
+    finally:
+        for engine in engines.values():
+            engine.close()
+    return {name: summary(values[1:]) for name, values in timings.items()}
+
+
 def summary(timings: list[Timing]) -> dict[str, Any]:
     firsts, rates, _ = zip(*timings, strict=True)
     return {
@@ -285,8 +306,8 @@ def report(result: dict[str, Any]) -> str:
 def ratios(rows: dict[str, dict[str, Any]], both: dict[str, Any]) -> dict[str, float]:
     """Medians of the ratios within each round, so that a slow moment of the machine cancels out."""
 
-    def ratio(other: str) -> float:
-        rounds = zip(rows["engine"]["tokens/s of each round"], rows[other]["tokens/s of each round"], strict=True)
+    def ratio(other: str, name: str = "engine") -> float:
+        rounds = zip(rows[name]["tokens/s of each round"], rows[other]["tokens/s of each round"], strict=True)
         return round(statistics.median(ours / theirs for ours, theirs in rounds), 3)
 
     found = {
@@ -295,6 +316,7 @@ def ratios(rows: dict[str, dict[str, Any]], both: dict[str, Any]) -> dict[str, f
     heavy = [ratio(name) for name in rows if name.startswith("transformers")]
     if heavy:
         found["engine / transformers"] = min(heavy)
+    found["exact quotes / free quotes"] = ratio("GRPO, free quotes", "GRPO, exact quotes")
     return found | {"compare / slower alone": both["ratio"]}
 
 
@@ -316,6 +338,7 @@ def main() -> None:
         heavy = not options.without_transformers
         rows = race(options.repetitions, options.tokens, options.slow_tokens, options.threads, heavy)
         both = compare(options.repetitions, options.tokens, options.threads)
+        rows |= quoting(4 * options.repetitions, options.threads)
     finally:
         random_adapter().unlink()
     machine = {"cpus": available_cpus(), "processor": platform.processor() or platform.machine()}
