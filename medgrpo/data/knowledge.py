@@ -189,14 +189,3 @@ def _phrasings(raw: Mapping[str, Sequence[str]]) -> Phrasings:
         return tuple(" ".join(entry.split()).rstrip(".") for entry in entries)
 
     return Phrasings(*(clean(voice) for voice in VOICES))
-
-
-def label_pattern(conditions: Sequence[Condition]) -> re.Pattern[str]:
-    """Matches any name or alias of any condition as whole words; short capital abbreviations only in capitals."""
-    labels = sorted({label for c in conditions for label in (c.name, *c.aliases)}, key=lambda s: (-len(s), s))
-    parts = [re.escape(label) if _is_abbreviation(label) else f"(?i:{re.escape(label)})" for label in labels]
-    return re.compile(r"(?<!\w)(?:" + "|".join(parts) + r")s?(?!\w)")
-
-
-def _is_abbreviation(label: str) -> bool:
-    return len(label) <= 5 and label.isupper()

@@ -6,8 +6,9 @@ of the sentence after the quote, or what follows a colon there. The two are comp
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, zip_longest
 
 from medgrpo.cases import Case
 from medgrpo.rewards.citations import ENOUGH, MOST_QUOTES, QUOTED, plain, supports
@@ -15,7 +16,7 @@ from medgrpo.rewards.reading import Reading, Scored
 
 FITS = 0.6
 """Dice coefficient from which an explanation counts as that of its finding."""
-_SAYS_SOMETHING = 3
+SAYS_SOMETHING = 3
 """Content words from which the rest of a sentence counts as an explanation ('"fever" agrees with this' has one)."""
 _END = re.compile(r"[.;!?](?=\s|$)|\n")
 _WORD = re.compile(r"[a-z]{3,}")
@@ -49,15 +50,13 @@ def explanations(reasoning: str, case: Case) -> list[float]:
     A finding is explained once: saying it again counts as an explanation that does not fit.
     """
     told = _told(case.findings, case.meanings) if case.meanings else ()
-    quotes = list(islice(QUOTED.finditer(reasoning), MOST_QUOTES + 1))
-    ends = [*(match.start() for match in quotes[1:]), len(reasoning)]
     used: set[int] = set()
     fits: list[float] = []
-    for match, end in zip(quotes[:MOST_QUOTES], ends, strict=False):
-        quote = plain(match[1] or match[2])
+    for quoted, start, end in said_of_quotes(reasoning):
+        quote = plain(quoted)
         about = [i for i, (finding, _) in enumerate(told) if supports(quote, finding)]
-        said = stems(_rest(reasoning, match.end(), end)) if about else frozenset()
-        if len(said) < _SAYS_SOMETHING:
+        said = stems(reasoning[start:end]) if about else frozenset()
+        if len(said) < SAYS_SOMETHING:
             continue
         best = max(about, key=lambda i: (i not in used, dice(said, told[i][1])))
         fits.append(0.0 if best in used else dice(said, told[best][1]))
@@ -65,11 +64,17 @@ def explanations(reasoning: str, case: Case) -> list[float]:
     return fits
 
 
-def _rest(reasoning: str, start: int, end: int) -> str:
-    """The sentence that goes on at `start`, up to `end` at most; only what follows a colon, if there is one."""
-    stop = _END.search(reasoning, start, end)
-    lead, colon, said = reasoning[start : stop.start() if stop else end].partition(":")
-    return said if colon else lead
+def said_of_quotes(reasoning: str) -> Iterator[tuple[str, int, int]]:
+    """Each quoted phrase and where in the text stands what is said of it: the rest of the sentence, up to the next quote
+    at most; only what follows a colon, if there is one.
+    """
+    quotes = list(islice(QUOTED.finditer(reasoning), MOST_QUOTES + 1))
+    for match, following in zip_longest(quotes[:MOST_QUOTES], quotes[1:]):
+        start, end = match.end(), following.start() if following else len(reasoning)
+        stop = _END.search(reasoning, start, end)
+        end = stop.start() if stop else end
+        said = reasoning[max(start, reasoning.find(":", start, end) + 1) : end].lstrip()
+        yield match[1] or match[2], end - len(said), end
 
 
 def dice(one: frozenset[str], other: frozenset[str]) -> float:

@@ -10,7 +10,7 @@ import os
 import threading
 from array import array
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -241,8 +241,3 @@ def seconds_a_step(metrics: Metrics, window: int = 20) -> float | None:
         return None
     spent = float(times[known[-1]] - times[known[0]]) / float(steps[known[-1]] - steps[known[0]])
     return spent if spent > 0 else None
-
-
-def reward_names(metrics: Metrics) -> Sequence[str]:
-    """Rewards that the trainer logged, in its order."""
-    return [name.split("/")[1] for name in metrics.columns if name.startswith("rewards/") and name.endswith("/mean")]

@@ -1,6 +1,7 @@
 """The page: frame, tabs and what they share."""
 
 import inspect
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from starlette.middleware import Middleware
 
 from medgrpo.engines import AT_ONCE, choose, load_engine
 from medgrpo.engines.base import BASE, GRPO
+from medgrpo.evaluation.misplaced import misplaced
 from medgrpo.settings import Settings
 from medgrpo.training.manager import RunManager
 from medgrpo.ui import about, adapter_picker, api, chat, compare, evaluate_tab, render, rewards_tab, train_tab
@@ -72,6 +74,9 @@ def build_app(settings: Settings, desk: Desk | None = None) -> gr.Blocks:
         timer.tick(look, None, head, **QUIET)
         _wire(demo, visits, look, head)
     _remember_signatures(demo)
+    threading.Thread(
+        target=misplaced, args=("",), name="read-casebook", daemon=True
+    ).start()  # nobody waits for it later
     demo.queue(max_size=max(64, 4 * desk.line.slots), default_concurrency_limit=max(16, desk.line.slots))
     return demo
 

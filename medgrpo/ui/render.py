@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from medgrpo.answers import Answer
 from medgrpo.engines.base import Health
+from medgrpo.evaluation.misplaced import misplaced
 from medgrpo.rewards import told_apart
 from medgrpo.safety import DISCLAIMER
 from medgrpo.ui.state import Panel
@@ -23,6 +24,10 @@ FORMAT_CHIPS = {
     "repaired": ("◐", "repaired", "Tags are missing, doubled or out of place; the page put the text in order."),
     "missing": ("○", "no structure", "No tags at all: the text as it came."),
 }
+MISPLACED = (
+    "In the casebook this is said of another finding (a rule that compares words). On hard test cases answers with such a "
+    "mark were wrong at least three times as often as the others."
+)
 _CONTROL = {c: 0x2400 + c for c in range(32) if c not in (9, 10)} | {127: 0x2421}
 _LEAD_IN = re.compile(
     r"^\s*(the )?(single )?(most )?(likely |probable )?(diagnosis|answer|cause) ?(here |is |: ?)+", re.ASCII
@@ -41,11 +46,30 @@ def prose(text: str) -> str:
     return _BOLD.sub(r"<strong>\1</strong>", escape(text))
 
 
-def quoting(text: str, told: str) -> str:
-    """As `prose`, with each quoted phrase marked by whether it stands in what was told; nothing is marked without that."""
+def quoting(text: str, told: str, finished: bool = False) -> str:
+    """As `prose`, with each quoted phrase marked by whether it stands in what was told; nothing is marked without that.
+
+    In a finished text explanations that belong to another finding are marked, too.
+    """
     if not told:
         return prose(text)
-    return "".join(prose(piece) if real is None else _quote(piece, real) for piece, real in told_apart(text, told))
+    marks = misplaced(text) if finished else []
+    pieces, at = [], 0
+    for piece, real in told_apart(text, told):
+        pieces.append(_said(text, at, at + len(piece), marks) if real is None else _quote(piece, real))
+        at += len(piece)
+    return "".join(pieces)
+
+
+def _said(text: str, at: int, end: int, marks: Sequence[tuple[int, int]]) -> str:
+    """What stands between two quotes, with the marks in it."""
+    marked = ""
+    for start, stop in marks:
+        if at <= start < stop <= end:
+            sign = '<sup role="img" aria-label="said of another finding">⇄</sup>'
+            marked += f'{prose(text[at:start])}<span class="misplaced" title="{MISPLACED}">{prose(text[start:stop])}{sign}</span>'
+            at = stop
+    return marked + prose(text[at:end])
 
 
 def _quote(phrase: str, real: bool) -> str:
@@ -125,6 +149,8 @@ def _chips(view: Panel) -> Iterable[str]:
         shape, word, why = FORMAT_CHIPS[answer.sections.status]
         yield chip(shape, word, why, answer.sections.status)
         yield from _quotes_chip(answer)
+        if answer.told and (count := len(misplaced(answer.sections.reasoning))):
+            yield chip("⇄", f"{count} explanation{'s' * (count > 1)} out of place", MISPLACED, "repaired")
         if answer.tokens >= answer.sampling.max_tokens:
             yield chip("✂", f"cut at {answer.sampling.max_tokens} tokens", "Allow more tokens under Sampling.", "cut")
     if view.phase == "stopped":
@@ -161,7 +187,7 @@ def _reasoning(view: Panel) -> str:
         f"{' open' if writing or unfinished else ''}{'' if text else ' hidden'}>"
         f"<summary>{escape(reasoning_title(view))}</summary>"
         f'<div class="reasoning-body" tabindex="0" role="region" aria-label="Reasoning text">'
-        f'<div class="text" dir="auto">{quoting(text, answer.told if answer else "")}</div></div></details>'
+        f'<div class="text" dir="auto">{quoting(text, answer.told if answer else "", view.phase == "done")}</div></div></details>'
     )
 
 

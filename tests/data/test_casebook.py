@@ -17,9 +17,11 @@ import pytest
 from medgrpo.data import casebook, load_cases, load_demonstrations
 from medgrpo.data.casebook import BRIEF, SIZES, Vignette, split_of, vignettes
 from medgrpo.data.demonstrations import demonstrate, excerpt
-from medgrpo.data.knowledge import HERE, label_pattern, load_conditions, read_yaml
+from medgrpo.data.knowledge import HERE, load_conditions, read_yaml
 from medgrpo.data.registers import OPEN, load_registers, registers_of
 from medgrpo.errors import DataError
+
+from ..labels import label_pattern
 
 SPLITS = tuple(SIZES)
 HELD_OUT = ("validation", "test", "hard")
@@ -39,8 +41,8 @@ def digest() -> str:
 
 def test_it_is_the_same_to_the_byte_in_another_process() -> None:
     here = Path(__file__).resolve()
-    environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}"}
-    program = [sys.executable, "-c", "import test_casebook; print(test_casebook.digest())"]
+    environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(here.parents[2])}
+    program = [sys.executable, "-c", "from tests.data.test_casebook import digest; print(digest())"]
     other = subprocess.run(program, capture_output=True, text=True, env=environment, check=True)
     assert other.stdout.strip() == digest()
 

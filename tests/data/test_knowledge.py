@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from medgrpo.data.knowledge import FOLDER, Condition, Statement, label_pattern, load_conditions, read_condition
+from medgrpo.data.knowledge import FOLDER, Condition, Statement, load_conditions, read_condition
 from medgrpo.errors import DataError
+
+from ..labels import label_pattern
 
 FUNCTION_WORDS = frozenset(
     """the and with for was were are that this her his their has had have been not but when after since into out down

@@ -261,6 +261,25 @@ def test_a_hostile_quote_stays_text(text: str) -> None:
         assert {tag for tag, _ in Outline(render.panel(view(quoting, told=told))).elements} <= ALLOWED
 
 
+MISPLACED = (
+    '<reasoning>\n"My chest hurts when I lie down" fits: <acetone> on the breath shows ketosis. So it is.\n</reasoning>\n'
+    "<answer>\nX.\n</answer>"
+)
+
+
+def test_an_explanation_of_another_finding_is_marked_and_counted_when_the_answer_is_done() -> None:
+    told = "My chest hurts when I lie down."
+    outline = Outline(render.panel(view(MISPLACED, told=told)))
+    marked = [attrs for tag, attrs in outline.elements if tag == "span" and attrs.get("class") == "misplaced"]
+    assert marked == [{"class": "misplaced", "title": render.MISPLACED}]
+    assert "fits: <acetone> on the breath shows ketosis⇄. So it is." in outline.text
+    assert "1 explanation out of place" in outline.text
+    for other in (view(MISPLACED, "writing", told=told), view(MISPLACED), view(QUOTING, told=told)):
+        markup = render.panel(other)
+        assert "misplaced" not in markup
+        assert "out of place" not in markup
+
+
 @pytest.mark.parametrize("phase", ["writing", "stopped", "error"])
 def test_quotes_are_counted_when_the_answer_is_done_and_marked_before(phase: str) -> None:
     markup = render.panel(view(QUOTING, phase, told="A man with chest pain and no fever."))
