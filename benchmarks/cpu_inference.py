@@ -1,11 +1,11 @@
 """How fast the default model answers on this machine's CPUs, through our engine and without it.
 
 Run `python -m benchmarks.cpu_inference` on a quiet machine. It asks, in turns so that a slow moment of the machine hits all
-alike: our engine; a bare `xllamacpp.Server` in a process of its own with the same threads and environment; the same with
-llama.cpp's default environment; transformers in float32 and bfloat16. Then it lets both variants of our engine answer at
-once and compares the wall time with that of the slower one alone on its share of the threads. At last the shipped adapter
-answers cases of the casebook to their end, its quotes held to the case and free. Every question is new, so
-that the instructions are cached and the case is not, as on the page. Medians; results go to
+alike: our engine with free quotes, as the others have them; a bare `xllamacpp.Server` in a process of its own with the same
+threads and environment; the same with llama.cpp's default environment; transformers in float32 and bfloat16. Then it lets
+both variants of our engine answer at once and compares the wall time with that of the slower one alone on its share of the
+threads. At last the shipped adapter answers cases of the casebook to their end, its quotes held to the case and free. Every
+question is new, so that the instructions are cached and the case is not, as on the page. Medians; results go to
 `benchmarks/results/cpu_inference.json` and, as a table, to standard output.
 """
 
@@ -179,7 +179,7 @@ class Contender:
 
 def race(repetitions: int, tokens: int, slow_tokens: int, threads: int, heavy: bool) -> dict[str, dict[str, Any]]:
     """Medians of every contender, each asked once per round; round 0 warms up and doesn't count."""
-    engine = LlamaCppEngine(Settings(model=MODEL, threads=threads * 2, adapter=str(random_adapter())))
+    engine = LlamaCppEngine(Settings(model=MODEL, threads=threads * 2, adapter=str(random_adapter()), quotes="free"))
     contenders = [
         Contender("bare llama.cpp, same settings", ["bare", str(threads)], ENVIRONMENT),
         Contender("bare llama.cpp, flash attention", ["bare-flash", str(threads)], ENVIRONMENT),
