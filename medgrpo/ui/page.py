@@ -20,6 +20,7 @@ from medgrpo.ui.controls import page_html
 from medgrpo.ui.desk import Desk
 from medgrpo.ui.security import SecurityHeaders
 from medgrpo.ui.state import Visits
+from medgrpo.ui.stream import CROWD
 
 HERE = Path(__file__).parent
 TITLE = "MedGRPO"
@@ -27,7 +28,7 @@ TAGLINE = "structured medical reasoning, learned by reward"
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 SOON, LATER = 2.0, 15.0
-"""Seconds between looks at the engine: while it loads or is down, and while it is well."""
+"""Seconds between looks at the engine: while it loads, is down or answers, and while it is well or answers a crowd."""
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -74,9 +75,7 @@ def build_app(settings: Settings, desk: Desk | None = None) -> gr.Blocks:
         timer.tick(look, None, head, **QUIET)
         _wire(demo, visits, look, head)
     _remember_signatures(demo)
-    threading.Thread(
-        target=misplaced, args=("",), name="read-casebook", daemon=True
-    ).start()  # nobody waits for it later
+    threading.Thread(target=misplaced, args=("",), name="read-casebook", daemon=True).start()  # so that no answer waits
     demo.queue(max_size=max(64, 4 * desk.line.slots), default_concurrency_limit=max(16, desk.line.slots))
     return demo
 
@@ -121,8 +120,8 @@ def _header(desk: Desk) -> str:
 
 def _looker(desk: Desk) -> Callable[[], list[object]]:
     def look() -> list[object]:
-        ready = desk.health().state == "ready"
-        return [_header(desk), gr.Timer(LATER if ready else SOON)]
+        well = desk.health().state == "ready" and not 0 < len(desk.line.tickets()) <= CROWD
+        return [_header(desk), gr.Timer(LATER if well else SOON)]
 
     return look
 

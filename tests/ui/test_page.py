@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from helpers import serving
 
+from medgrpo.engines import load_engine
 from medgrpo.settings import Settings
 from medgrpo.ui import examples
-from medgrpo.ui.page import launch_options
+from medgrpo.ui.desk import Desk
+from medgrpo.ui.page import LATER, SOON, _looker, launch_options
 from medgrpo.ui.security import POLICY
+from medgrpo.ui.stream import CROWD
 
 ROOT = Path(__file__).parents[2]
 GOUT = "<reasoning>a red toe</reasoning><answer>Gout</answer>"
@@ -138,3 +141,18 @@ def test_taken_ports_are_skipped(monkeypatch):
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         assert free_port(port, 20) > port
+
+
+def test_the_head_is_looked_at_again_soon_while_a_few_answers_are_written_and_later_in_a_crowd():
+    desk = Desk(Settings(engine="fake"), load_engine).open(wait=True)
+    look = _looker(desk)
+    assert look()[1].value == LATER
+    tickets = [desk.line.join()]
+    assert "busy" in look()[0]
+    assert look()[1].value == SOON
+    tickets += [desk.line.join() for _ in range(CROWD)]
+    assert look()[1].value == LATER
+    for ticket in tickets:
+        desk.line.leave(ticket)
+    assert look()[1].value == LATER
+    desk.close()
