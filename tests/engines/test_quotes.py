@@ -87,7 +87,7 @@ def test_the_embedded_model_quotes_the_case_even_when_it_is_hot(tmp_path: Path) 
     )
     texts = {}
     for quotes in ("exact", "free"):
-        engine = LlamaCppEngine(Settings(runs=tmp_path, quotes=quotes), variants=(GRPO,))
+        engine = LlamaCppEngine(Settings(runs=tmp_path, quotes=quotes, threads=1), variants=(GRPO,))
         try:
             texts[quotes] = [
                 (case, sampling, "".join(engine.stream(build_messages(case), sampling, GRPO)))
