@@ -67,7 +67,7 @@ def test_a_run_from_start_to_chat(open_page, tmp_path):
         expect(page.locator("#run-state .chip-recording")).to_be_visible(timeout=20_000)
         expect(page.locator("#train-preset input")).to_have_value(re.compile("fits this machine"))
         expect(page.locator("#train-plan")).to_contain_text("passed their audit", timeout=2 * MINUTE)
-        for field, value in (("steps", "5"), ("length", "32"), ("held_out", "1")):
+        for field, value in (("steps", "4"), ("length", "32"), ("held_out", "1")):
             page.fill(f"#train-{field} input", value)
         page.fill("#train-name input", "browser")
         page.wait_for_timeout(3000)  # the new check has begun
@@ -88,12 +88,12 @@ def test_a_run_from_start_to_chat(open_page, tmp_path):
         expect(page.locator("#train-said .good")).to_contain_text("Asked to stop")
         expect(state).to_have_attribute("data-phase", "stopped", timeout=6 * MINUTE)
         step = int(state.get_attribute("data-step"))
-        assert 1 <= step < 5
+        assert 1 <= step < 4
         expect(page.locator("#train-resume")).to_be_enabled(timeout=10_000)
         page.click("#train-resume")
         expect(page.locator("#train-said .good")).to_contain_text("Goes on")
         expect(state).to_have_attribute("data-phase", "finished", timeout=8 * MINUTE)
-        expect(state).to_have_attribute("data-step", "5")
+        expect(state).to_have_attribute("data-step", "4")
 
         expect(page.locator("#after-adapter input")).to_have_value("final adapter", timeout=10_000)
         page.click("#after-chat")
