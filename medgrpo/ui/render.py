@@ -46,14 +46,10 @@ def prose(text: str) -> str:
     return _BOLD.sub(r"<strong>\1</strong>", escape(text))
 
 
-def quoting(text: str, told: str, finished: bool = False) -> str:
-    """As `prose`, with each quoted phrase marked by whether it stands in what was told; nothing is marked without that.
-
-    In a finished text explanations that belong to another finding are marked, too.
-    """
+def quoting(text: str, told: str, marks: Sequence[tuple[int, int]] = ()) -> str:
+    """As `prose`, each quote marked by whether it was told, and what is said out of place; nothing where nothing was told."""
     if not told:
         return prose(text)
-    marks = misplaced(text) if finished else []
     pieces, at = [], 0
     for piece, real in told_apart(text, told):
         pieces.append(_said(text, at, at + len(piece), marks) if real is None else _quote(piece, real))
@@ -100,16 +96,16 @@ def panel(view: Panel, who: str = "", lettered: bool = True, retry: bool = True)
         lettered: with "A" or "B" before the title, for comparing.
         retry: with a retry button if there was an error.
     """
-    answer = view.answer
+    answer, marks = view.answer, _marks(view)
     title = TITLES.get(view.variant, view.variant)
     letter = f'<b class="letter">{LETTERS.get(view.variant, "")}</b>' if lettered else ""
     return (
         f'<article class="panel" data-variant="{escape(view.variant)}" data-phase="{view.phase}" data-id="{view.id}"'
         f' aria-label="{escape(title)}" aria-busy="{str(view.running).lower()}"{_record(view)}>'
         f"<header><h2>{letter}{escape(title)}</h2>"
-        f'<span class="who">{escape(who)}</span><span class="chips">{"".join(_chips(view))}</span></header>'
+        f'<span class="who">{escape(who)}</span><span class="chips">{"".join(_chips(view, len(marks)))}</span></header>'
         f'<p class="note"{"" if view.running and _note(view) else " hidden"}>{escape(_note(view))}</p>'
-        f"{_reasoning(view)}{_answer(view)}"
+        f"{_reasoning(view, marks)}{_answer(view)}"
         f'<p class="error" role="alert"{"" if view.phase == "error" else " hidden"}>{escape(view.note)}'
         f"{_retry(view) if retry and view.phase == 'error' else ''}</p>"
         f"<footer{'' if answer and answer.text else ' hidden'}><span>{escape(DISCLAIMER)}</span>{_copy(view)}</footer>"
@@ -143,14 +139,20 @@ def speed(answer: Answer) -> str:
     return f"{rate}{answer.tokens} {'token' if answer.tokens == 1 else 'tokens'} · {answer.seconds:.1f} s"
 
 
-def _chips(view: Panel) -> Iterable[str]:
+def _marks(view: Panel) -> list[tuple[int, int]]:
+    """Misplaced explanations in the reasoning of a finished answer."""
+    answer = view.answer
+    return misplaced(answer.sections.reasoning) if view.phase == "done" and answer and answer.told else []
+
+
+def _chips(view: Panel, strays: int) -> Iterable[str]:
     answer = view.answer
     if view.phase == "done" and answer:
         shape, word, why = FORMAT_CHIPS[answer.sections.status]
         yield chip(shape, word, why, answer.sections.status)
         yield from _quotes_chip(answer)
-        if answer.told and (count := len(misplaced(answer.sections.reasoning))):
-            yield chip("⇄", f"{count} explanation{'s' * (count > 1)} out of place", MISPLACED, "repaired")
+        if strays:
+            yield chip("⇄", f"{strays} explanation{'s' * (strays > 1)} out of place", MISPLACED, "repaired")
         if answer.tokens >= answer.sampling.max_tokens:
             yield chip("✂", f"cut at {answer.sampling.max_tokens} tokens", "Allow more tokens under Sampling.", "cut")
     if view.phase == "stopped":
@@ -177,7 +179,7 @@ def _note(view: Panel) -> str:
     return view.note or "Reading the case."
 
 
-def _reasoning(view: Panel) -> str:
+def _reasoning(view: Panel, marks: Sequence[tuple[int, int]]) -> str:
     answer = view.answer
     text = answer.sections.reasoning if answer else ""
     writing = view.running and not (answer and answer.sections.answer)
@@ -187,7 +189,7 @@ def _reasoning(view: Panel) -> str:
         f"{' open' if writing or unfinished else ''}{'' if text else ' hidden'}>"
         f"<summary>{escape(reasoning_title(view))}</summary>"
         f'<div class="reasoning-body" tabindex="0" role="region" aria-label="Reasoning text">'
-        f'<div class="text" dir="auto">{quoting(text, answer.told if answer else "", view.phase == "done")}</div></div></details>'
+        f'<div class="text" dir="auto">{quoting(text, answer.told if answer else "", marks)}</div></div></details>'
     )
 
 
@@ -222,7 +224,7 @@ def _answer(view: Panel) -> str:
 
 def sections(view: Panel) -> str:
     """Reasoning folded above the answer, as in a panel, without the frame around them."""
-    return _reasoning(view) + _answer(view)
+    return _reasoning(view, _marks(view)) + _answer(view)
 
 
 def _retry(view: Panel) -> str:

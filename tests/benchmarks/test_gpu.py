@@ -20,12 +20,7 @@ ROOT = Path(__file__).parents[2]
 RUNS = {
     "grpo_step": (["--arms", "bare", "ours", "--steps", "3"], "grpo_bare"),
     "endpoint": (
-        [
-            "--arms",
-            "one",
-            "data",
-            *["--users", "2", "--questions", "1", "--rounds", "1", "--alone", "1", "--tokens", "16"],
-        ],
+        "--arms one data --users 2 --questions 1 --rounds 1 --alone 1 --tokens 16".split(),  # noqa: SIM905
         "endpoint",
     ),
     "first_token": (["--users", "2", "--alone", "1", "--tokens", "32"], "first_token"),
